@@ -1,0 +1,152 @@
+"""Rows of features and predictions, by columns: what a batch holds and what a reference is made of."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+CodeArray = NDArray[np.int32]
+PredictionKind = Literal["logits", "probabilities"]
+
+MISSING_CODE = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Categorical:
+    """One column of categories: `codes` (rows,) int32 index `categories`; -1 is missing."""
+
+    codes: CodeArray
+    categories: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """What the model said: `values` (rows, classes) float64."""
+
+    kind: PredictionKind
+    values: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Columns of one length. Nobody writes into its arrays: they may be views of a network buffer.
+
+    Attributes:
+        rows: the common length.
+        numeric: name -> (rows,) float64; NaN where a value is missing or is not a number.
+        nulls: how many of a numeric column's NaN were sent as null; a name that is absent has none.
+        categorical: name -> Categorical of (rows,).
+        arrays: name -> (rows, …) float64, n-dimensional features such as images.
+        predictions: logits or probabilities, (rows, classes).
+    """
+
+    rows: int
+    numeric: Mapping[str, FloatArray] = field(default_factory=dict)
+    nulls: Mapping[str, int] = field(default_factory=dict)
+    categorical: Mapping[str, Categorical] = field(default_factory=dict)
+    arrays: Mapping[str, FloatArray] = field(default_factory=dict)
+    predictions: Predictions | None = None
+    _matrices: dict[tuple[str, ...], FloatArray] = field(default_factory=dict, repr=False)
+
+    def prediction_names(self) -> tuple[str, ...]:
+        """The names of the prediction columns: `logits[0]`, `logits[1]`, …"""
+        if self.predictions is None:
+            return ()
+        return tuple(f"{self.predictions.kind}[{i}]" for i in range(self.predictions.values.shape[1]))
+
+    def matrix(self, names: tuple[str, ...]) -> FloatArray:
+        """The named numeric columns as (len(names), rows), C-contiguous; NaN where a column is not there.
+
+        Stacked once per batch, however many detectors ask.
+        """
+        matrix = self._matrices.get(names)
+        if matrix is None:
+            matrix = np.empty((len(names), self.rows))
+            for i, name in enumerate(names):
+                column = self.numeric.get(name)
+                matrix[i] = np.nan if column is None else column
+            self._matrices[names] = matrix
+        return matrix
+
+    def prediction_matrix(self) -> FloatArray:
+        """The predictions as (classes, rows), C-contiguous; (0, rows) when there are none."""
+        if self.predictions is None:
+            return np.empty((0, self.rows))
+        return np.ascontiguousarray(self.predictions.values.T)
+
+    def take(self, indices: NDArray[np.intp]) -> Table:
+        """The rows at `indices` (k,), in that order. How many nulls they hold is not known: none are counted."""
+        predictions = self.predictions
+        return Table(
+            rows=len(indices),
+            numeric={name: column[indices] for name, column in self.numeric.items()},
+            categorical={n: Categorical(c.codes[indices], c.categories) for n, c in self.categorical.items()},
+            arrays={name: array[indices] for name, array in self.arrays.items()},
+            predictions=predictions and Predictions(predictions.kind, predictions.values[indices]),
+        )
+
+    def sha256(self) -> str:
+        """The hash of the content: equal for equal columns in equal order, whatever the batches they came in."""
+        digest = hashlib.sha256()
+        for name, column in self.numeric.items():
+            digest.update(f"numeric {name} {column.shape}\n".encode())
+            digest.update(np.ascontiguousarray(column))
+        for name, categorical in self.categorical.items():
+            digest.update(f"categorical {name} {categorical.codes.shape} {categorical.categories!r}\n".encode())
+            digest.update(np.ascontiguousarray(categorical.codes))
+        for name, array in self.arrays.items():
+            digest.update(f"array {name} {array.shape}\n".encode())
+            digest.update(np.ascontiguousarray(array))
+        if self.predictions is not None:
+            digest.update(f"{self.predictions.kind} {self.predictions.values.shape}\n".encode())
+            digest.update(np.ascontiguousarray(self.predictions.values))
+        return digest.hexdigest()
+
+
+def concatenate(tables: Sequence[Table]) -> Table:
+    """Put tables under each other. A column that some lack is missing there; arrays and predictions must agree.
+
+    Predictions and n-dimensional columns whose shapes differ between the tables are left out.
+    """
+    rows = sum(t.rows for t in tables)
+    numeric_names = dict.fromkeys(name for t in tables for name in t.numeric)
+    categorical_names = dict.fromkeys(name for t in tables for name in t.categorical)
+    array_names = dict.fromkeys(name for t in tables for name in t.arrays)
+    numeric = {
+        name: np.concatenate([t.numeric.get(name, np.full(t.rows, np.nan)) for t in tables]) for name in numeric_names
+    }
+    nulls = {name: total for name in numeric_names if (total := sum(t.nulls.get(name, 0) for t in tables))}
+    categorical = {name: _concatenate_categorical(name, tables) for name in categorical_names}
+    arrays = {
+        name: np.concatenate([t.arrays[name] for t in tables])
+        for name in array_names
+        if len({t.arrays[name].shape[1:] if name in t.arrays else None for t in tables}) == 1
+    }
+    shapes = {t.predictions and (t.predictions.kind, t.predictions.values.shape[1]) for t in tables}
+    first = tables[0].predictions if tables else None
+    predictions = None
+    if len(shapes) == 1 and first is not None:
+        values = np.concatenate([t.predictions.values for t in tables if t.predictions is not None])
+        predictions = Predictions(first.kind, values)
+    return Table(rows, numeric, nulls, categorical, arrays, predictions)
+
+
+def _concatenate_categorical(name: str, tables: Sequence[Table]) -> Categorical:
+    """One column of many tables, its categories in the order in which they first appear."""
+    index: dict[str, int] = {}
+    parts = []
+    for table in tables:
+        column = table.categorical.get(name)
+        if column is None:
+            parts.append(np.full(table.rows, MISSING_CODE, dtype=np.int32))
+            continue
+        # The last place of the map is what code -1 (missing) reads.
+        codes = [index.setdefault(category, len(index)) for category in column.categories]
+        parts.append(np.array([*codes, MISSING_CODE], dtype=np.int32)[column.codes])
+    return Categorical(np.concatenate(parts), tuple(index))
