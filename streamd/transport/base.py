@@ -1,0 +1,90 @@
+"""What a transport is: records in with rebalances, records out with offsets. Synchronous: one thread calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from streamd.model import Envelope, Header
+
+
+class Partition(NamedTuple):
+    """A topic's partition: the unit of state and of parallelism."""
+
+    topic: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """These partitions are ours from here on. `positions`: the committed offset that each starts from."""
+
+    positions: Mapping[Partition, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """These partitions are ours no more. Nothing may be committed for them."""
+
+    partitions: frozenset[Partition]
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """What one poll brought: first the changes of the assignment, in order, then records of what is assigned now."""
+
+    changes: tuple[Assigned | Revoked, ...] = ()
+    records: tuple[Envelope, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One record to publish. `timestamp_ms` None: the client's clock."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[Header, ...] = ()
+    timestamp_ms: int | None = None
+
+
+class Transport(Protocol):
+    """A consumer group member and its publisher.
+
+    Between two polls the caller delivers everything that the last poll caused, so that nothing is
+    uncommitted when the group rebalances (rebalances happen inside `poll` only).
+    """
+
+    def open(self) -> None:
+        """Connect and join. Raises TransientError while the broker is away; may be called again."""
+
+    def poll(self, timeout_seconds: float) -> Polled:
+        """Wait for records or changes. Moves each partition's position past what it returns.
+
+        Raises TransientError when the broker is away for now.
+        """
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        """Fetch nothing from them until `resume`; their place in the group stays. Unassigned ones are ignored."""
+
+    def resume(self, partitions: Collection[Partition]) -> None: ...
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        """The next poll reads `partition` from `offset`."""
+
+    def position(self, partition: Partition) -> int:
+        """The offset after the last record returned, gaps (transaction markers) included: what to commit."""
+
+    def lags(self) -> Mapping[Partition, int]:
+        """Records between position and end, per assigned partition, as last heard from the broker. No I/O."""
+
+    def deliver(self, outgoing: Sequence[Outgoing], offsets: Mapping[Partition, int]) -> None:
+        """Make the records durable, and then the offsets. Returns only when both are.
+
+        This is where exactly-once becomes one transaction. Raises TransientError when it could not be
+        made sure: the same call may be made again (receivers drop what they have seen, by its id).
+        """
+
+    def close(self) -> None:
+        """Leave the group, flush nothing more. Never raises, bounded in time."""
