@@ -293,12 +293,4 @@ class StreamChanged:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FitRequested:
-    """The stream's reference is complete and `detector` learns from it; the partition waits for the result."""
-
-    stream: str
-    detector: str
-
-
-Effect = Alert | Command | DeadLetter | BatchJudged | TelemetryCounted | StreamChanged | FitRequested
+Effect = Alert | Command | DeadLetter | BatchJudged | TelemetryCounted | StreamChanged

@@ -1,0 +1,84 @@
+"""The life of the process: start → pump → drain → stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+import structlog
+
+from streamd import __version__
+from streamd.config import Config
+from streamd.errors import TransientError
+from streamd.observe import logs
+from streamd.observe.health import State
+from streamd.transport.kafka import KafkaTransport, ensure_topics
+from streamd.wiring import Parts, build, stream_nbytes
+
+log = structlog.get_logger("streamd.daemon")
+
+
+def run(config: Config) -> int:
+    """Run until SIGTERM or SIGINT; the exit code.
+
+    Raises:
+        ConfigError: something that only the outside could tell: the port is taken, a topic is missing.
+    """
+    logs.configure(config.log)
+    _prepare(config)
+    transport = KafkaTransport(config.kafka, [config.topics.features, config.topics.telemetry])
+    parts = build(config, transport)
+    _obey_signals(parts)
+    parts.admin.start()
+    log.info("admin HTTP is up", address=parts.admin.url)
+    try:
+        parts.pump.retry(lambda: _make_topics(config))
+        parts.pump.run()
+    except TransientError as error:
+        log.warning(str(error))
+    finally:
+        parts.health.set(State.DRAINING, "the process was told to stop")
+        transport.close()
+        parts.health.set(State.STOPPED)
+        parts.admin.stop()
+    log.info("stopped")
+    return 0
+
+
+def _prepare(config: Config) -> None:
+    """What must not be left to the first batch: compiled kernels, the number of threads."""
+    from streamd.detectors import kernels, kernels_columns
+
+    kernels.warm_up()
+    kernels_columns.warm_up()
+    settings = config.for_stream("")
+    if any(detector.needs_fit for detector in settings.detectors.values()):
+        import torch
+
+        torch.set_num_threads(1)  # one process a core; and the same sums in the same order on every machine
+    log.info(
+        "streamd starts",
+        version=__version__,
+        detectors=list(settings.detectors),
+        bytes_per_stream_of_32_features=stream_nbytes(settings),
+        streams_max_per_partition=config.engine.streams_max,
+    )
+
+
+def _make_topics(config: Config) -> None:
+    created = ensure_topics(config.kafka, config.topics, create=config.kafka.create_topics)
+    if created:
+        log.info("made the topics that were missing", topics=created)
+
+
+def _obey_signals(parts: Parts) -> None:
+    """The first SIGTERM or SIGINT drains, the second ends at once."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        if parts.pump.stopping:
+            os._exit(128 + number)
+        parts.pump.stop()  # nothing else: a handler must not wait for a lock that its own thread holds
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)

@@ -1,0 +1,48 @@
+"""The options of the engine, and what one stream's options come to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pydantic import Field
+
+from streamd.detectors.base import DetectorConfig
+from streamd.policy import PolicySettings
+from streamd.settings import Settings
+
+
+class EngineSettings(Settings):
+    """Bounds of what one partition's engine holds."""
+
+    streams_max: int = Field(default=10_000, ge=1)
+    """Streams per partition. Beyond it the one that was seen longest ago is forgotten, decided by record order."""
+
+    fits_max: int = Field(default=50, ge=0)
+    """Streams per partition for which a detector that trains, and that no configuration names, is trained.
+    Ten thousand trainings are nobody's wish; the others say so in /streams."""
+
+    tick_seconds: float = Field(default=5.0, gt=0)
+    """How often a partition without new records is asked whether silence itself is news."""
+
+
+class ReferenceSettings(Settings):
+    """Where a stream's reference comes from when no reference batches are sent."""
+
+    first_rows: int | None = Field(default=2000, ge=10)
+    """Take the stream's first rows that raised no alert; null: wait for reference batches. 2000 rows are all
+    that the judges keep; more of them only help the detectors that train."""
+
+    rows_max: int = Field(default=500_000, ge=10)
+    """Rows of one reference. More are refused as `too_many_rows`: a reference is held in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """What applies to one stream, after its overrides."""
+
+    detectors: Mapping[str, DetectorConfig]
+    reference: ReferenceSettings = field(default_factory=ReferenceSettings)
+    policy: PolicySettings = field(default_factory=PolicySettings)
+    unasked: frozenset[str] = frozenset()
+    """Names of detectors that run by default alone, without being named in the configuration."""

@@ -1,0 +1,363 @@
+"""Many verdicts, one grade: severities, incidents that fire and resolve, and what is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from streamd.detectors.base import State
+from streamd.model import Alert, ColumnFinding, Command, Kind, Mode, Severity, Verdict, Window
+from streamd.settings import Settings
+from streamd.table import FloatArray
+
+Action = Literal["none", "review", "checkpoint", "pause", "reduce_lr", "stop", "rollback"]
+
+
+class PolicySettings(Settings):
+    """When a finding becomes an alert, when it ends, and what is asked for."""
+
+    info_p_value: float = Field(default=0.05, gt=0, lt=1)
+    """Below this, after the correction for many columns, a finding is mild drift: counted and logged, not sent."""
+
+    warning_p_value: float = Field(default=0.001, gt=0, lt=1)
+    """At or below this, and with an effect over its threshold, a person should look."""
+
+    critical_after: int = Field(default=3, ge=1)
+    """Judgements in a row at `warning` or worse that make an incident critical."""
+
+    resolve_after: int = Field(default=2, ge=1)
+    """Judgements in a row below `warning` that end an incident: one calm window may be luck."""
+
+    cooldown_seconds: float = Field(default=300.0, ge=0)
+    """Event time after an incident in which the same one may not open again, unless it becomes critical."""
+
+    warning_action: Action = "review"
+    """What an alert of severity `warning` asks for."""
+
+    critical_action: Action = "rollback"
+    """What an alert of severity `critical` asks for. Findings about data quality only ever ask for `review`:
+    another model does not mend its input."""
+
+    mode: Mode = "shadow"
+    """`shadow`: commands are published, marked not to be obeyed. `enforce`: receivers should obey."""
+
+    command_expiry_seconds: float = Field(default=600.0, gt=0)
+    """A command that was not obeyed by then must not be obeyed any more."""
+
+    acknowledge_seconds: float = Field(default=60.0, gt=0)
+    """An enforced command without an acknowledgement by then raises an alert."""
+
+    features_max: int = Field(default=10, ge=1)
+    """Columns that one alert names, worst first."""
+
+    @model_validator(mode="after")
+    def _warning_is_stricter(self) -> Self:
+        if self.warning_p_value > self.info_p_value:
+            raise ValueError("warning_p_value must not be greater than info_p_value")
+        return self
+
+
+@dataclass(slots=True)
+class Incident:
+    """One thing that is or was wrong: one test of one detector on one kind of column.
+
+    quiet ──warning──▶ firing(warning) ──critical_after in a row──▶ firing(critical)
+      ▲                     │                                            │
+      └──── resolve_after calm judgements in a row ◀─────────────────────┘
+    """
+
+    consecutive: int = 0  # judgements in a row at warning or worse
+    calm: int = 0  # judgements in a row below it, while firing
+    firing: int = 0  # the Severity that was published; 0 is none
+    alert_id: str = ""
+    started_at_ms: int = 0
+    resolved_at_ms: int | None = None  # for the cool-down
+
+
+@dataclass(slots=True)
+class PendingCommand:
+    """An enforced command that waits for its acknowledgement."""
+
+    command: str
+    deadline_ms: int
+    alert_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """The record on which a verdict was given."""
+
+    stream: str
+    topic: str
+    partition: int
+    offset: int
+    event_time_ms: int
+    record_time_ms: int
+    ordinal: int = 0  # of the verdict, among those of the record
+
+
+class Policy:
+    """The grades and the incidents of one stream."""
+
+    def __init__(self, settings: PolicySettings) -> None:
+        self._settings = settings
+        self._incidents: dict[str, Incident] = {}
+        self._pending: dict[str, PendingCommand] = {}
+
+    def severity(self, verdict: Verdict) -> tuple[Severity, NDArray[np.bool_]]:
+        """The grade of one verdict by itself, at most WARNING, and which columns are loud, (columns,)."""
+        matters = verdict.effects > verdict.effect_threshold
+        if verdict.adjusted is None:
+            return (Severity.WARNING if matters.any() else Severity.NONE), matters
+        loud = matters & (verdict.adjusted <= self._settings.warning_p_value)
+        if loud.any():
+            return Severity.WARNING, loud
+        mild = verdict.adjusted < self._settings.info_p_value
+        return (Severity.INFO if mild.any() else Severity.NONE), mild
+
+    def grade(self, verdict: Verdict, occasion: Occasion) -> tuple[Severity, list[Alert | Command]]:
+        """Grade the verdict, move its incident on, and say what the world should be told."""
+        severity, columns = self.severity(verdict)
+        incident = self._incidents.setdefault(_incident_key(verdict), Incident())
+        if severity < Severity.WARNING:
+            return severity, self._calm(incident, verdict, occasion)
+        incident.consecutive += 1
+        incident.calm = 0
+        if incident.consecutive >= self._settings.critical_after:
+            severity = Severity.CRITICAL
+        if severity <= incident.firing:
+            return severity, []
+        if severity < Severity.CRITICAL and self._cooling_down(incident, occasion):
+            return severity, []
+        return severity, self._fire(incident, severity, verdict, columns, occasion)
+
+    def _calm(self, incident: Incident, verdict: Verdict, occasion: Occasion) -> list[Alert | Command]:
+        """A judgement that found nothing to look at: the incident's end comes closer."""
+        incident.consecutive = 0
+        if not incident.firing:
+            return []
+        incident.calm += 1
+        if incident.calm < self._settings.resolve_after:
+            return []
+        seconds = max(0, occasion.event_time_ms - incident.started_at_ms) / 1000
+        after = f" after {duration(seconds)}" if seconds >= 1 else ""
+        summary = f"{occasion.stream}: {verdict.detector} is back to normal{after}"
+        return [self._resolve(incident, verdict, occasion, summary)]
+
+    def _cooling_down(self, incident: Incident, occasion: Occasion) -> bool:
+        if incident.resolved_at_ms is None:
+            return False
+        return occasion.event_time_ms - incident.resolved_at_ms < self._settings.cooldown_seconds * 1000
+
+    def _fire(
+        self,
+        incident: Incident,
+        severity: Severity,
+        verdict: Verdict,
+        columns: NDArray[np.bool_],
+        occasion: Occasion,
+    ) -> list[Alert | Command]:
+        """Publish that the incident began or grew worse, and the command that this asks for."""
+        asked = any(other.firing >= severity for other in self._incidents.values())
+        if not incident.firing:
+            incident.started_at_ms = occasion.event_time_ms
+        incident.firing = int(severity)
+        incident.alert_id = alert_id(occasion, _incident_key(verdict), severity.word)
+        summary = f"{occasion.stream}: {verdict.finding}"
+        if severity is Severity.CRITICAL:
+            summary += f", {incident.consecutive} judgements in a row"
+        alert = self._alert("firing", severity, incident, verdict, columns, occasion, summary)
+        # However many detectors agree, the stream is rolled back once.
+        command = None if asked else self._command(alert, occasion)
+        return [alert] if command is None else [alert, command]
+
+    def _resolve(self, incident: Incident, verdict: Verdict, occasion: Occasion, summary: str) -> Alert:
+        severity = Severity(incident.firing)
+        nothing = np.zeros(len(verdict.columns), dtype=bool)
+        incident.alert_id = alert_id(occasion, _incident_key(verdict), "resolved")
+        alert = self._alert("resolved", severity, incident, verdict, nothing, occasion, summary)
+        incident.firing = incident.calm = 0
+        incident.resolved_at_ms = occasion.event_time_ms
+        return alert
+
+    def _alert(
+        self,
+        status: Literal["firing", "resolved"],
+        severity: Severity,
+        incident: Incident,
+        verdict: Verdict,
+        columns: NDArray[np.bool_],
+        occasion: Occasion,
+        summary: str,
+    ) -> Alert:
+        worst = _worst_first(verdict, columns)
+        first = worst[0] if worst else _worst_first(verdict, np.ones(len(verdict.columns), dtype=bool))[0]
+        features = tuple(
+            ColumnFinding(
+                verdict.columns[i], float(verdict.statistics[i]), _item(verdict.p_values, i), verdict.directions[i]
+            )
+            for i in worst[: self._settings.features_max]
+        )
+        return Alert(
+            id=incident.alert_id,
+            status=status,
+            severity=severity,
+            action=self._action(severity, verdict.kind) if status == "firing" else "none",
+            mode=self._settings.mode,
+            stream=occasion.stream,
+            kind=verdict.kind,
+            detector=verdict.detector,
+            test=verdict.test,
+            consecutive=incident.consecutive,
+            statistic=float(verdict.statistics[first]),
+            threshold=verdict.effect_threshold,
+            p_value=_item(verdict.adjusted, first),
+            effect_name=verdict.effect_name,
+            effect=float(verdict.effects[first]),
+            features=features,
+            topic=occasion.topic,
+            partition=occasion.partition,
+            window=verdict.window,
+            event_time_ms=occasion.event_time_ms,
+            started_at_ms=incident.started_at_ms,
+            rows=verdict.rows if status == "firing" else (),
+            model_sha256=verdict.model_sha256,
+            summary=summary,
+        )
+
+    def _action(self, severity: Severity, kind: Kind) -> Action:
+        if severity is Severity.CRITICAL and kind is not Kind.QUALITY:
+            return self._settings.critical_action
+        return self._settings.warning_action
+
+    def _command(self, alert: Alert, occasion: Occasion) -> Command | None:
+        """The command behind the alert's action; none where a person should look."""
+        if alert.action in ("none", "review"):
+            return None
+        issued = occasion.record_time_ms
+        command = Command(
+            id=alert_id(occasion, alert.detector, f"{alert.severity.word}/{alert.action}"),
+            command=alert.action,
+            target_kind="stream",
+            target=alert.stream,
+            args={"to": "previous"} if alert.action == "rollback" else {},
+            mode=self._settings.mode,
+            alert_id=alert.id,
+            reason=f"{alert.detector} {alert.severity.word} {alert.consecutive} times in a row",
+            issued_at_ms=issued,
+            expires_at_ms=issued + int(self._settings.command_expiry_seconds * 1000),
+        )
+        if self._settings.mode == "enforce":
+            deadline = issued + int(self._settings.acknowledge_seconds * 1000)
+            self._pending[command.id] = PendingCommand(command.command, deadline, alert.id)
+        return command
+
+    def end(self, verdict: Verdict, occasion: Occasion, reason: str) -> list[Alert]:
+        """End the incident that `verdict` is about, if it is open, without a judgement."""
+        incident = self._incidents.get(_incident_key(verdict))
+        if incident is None or not incident.firing:
+            return []
+        incident.consecutive = 0
+        return [self._resolve(incident, verdict, occasion, f"{occasion.stream}: {reason}")]
+
+    def reset(self, occasion: Occasion, reason: str) -> list[Alert | Command]:
+        """End every incident because a person said so; forget the rest."""
+        ended: list[Alert | Command] = []
+        for key, incident in self._incidents.items():
+            if incident.firing:
+                detector, kind, test = key.rsplit("/", 2)
+                verdict = _empty_verdict(detector, Kind(kind), test, occasion)
+                ended.append(self._resolve(incident, verdict, occasion, f"{occasion.stream}: {detector} {reason}"))
+        self._incidents.clear()
+        return ended
+
+    def acknowledge(self, command_id: str) -> bool:
+        """Take the receiver's answer; whether anybody waited for it."""
+        return self._pending.pop(command_id, None) is not None
+
+    def overdue(self, now_ms: int) -> list[PendingCommand]:
+        """The commands whose acknowledgement did not come in time; each is told once."""
+        late = {key: pending for key, pending in self._pending.items() if pending.deadline_ms <= now_ms}
+        for key in late:
+            del self._pending[key]
+        return list(late.values())
+
+    @property
+    def firing(self) -> Severity:
+        """The gravest incident that is open."""
+        return Severity(max((i.firing for i in self._incidents.values()), default=0))
+
+    def snapshot(self) -> State:
+        return {
+            "incidents": {key: asdict(incident) for key, incident in self._incidents.items()},
+            "pending": {key: asdict(pending) for key, pending in self._pending.items()},
+        }
+
+    def restore(self, state: State) -> None:
+        self._incidents = {key: Incident(**fields) for key, fields in state["incidents"].items()}
+        self._pending = {key: PendingCommand(**fields) for key, fields in state["pending"].items()}
+
+
+def alert_id(occasion: Occasion, what: str, transition: str) -> str:
+    """The same coordinates give the same id, so that a receiver can drop a redelivery.
+
+    >>> here = Occasion("fraud/7", "streamd.features", 3, 142, 0, 0)
+    >>> alert_id(here, "ks/features/ks_2samp", "warning")
+    'bc2def3908a4a93d'
+    """
+    place = f"{occasion.topic}/{occasion.partition}/{occasion.offset}/{occasion.ordinal}"
+    text = "\x1f".join((occasion.stream, what, place, transition))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def duration(seconds: float) -> str:
+    """How long, for people.
+
+    >>> duration(42), duration(90), duration(7200), duration(200_000)
+    ('42 s', '2 min', '2.0 h', '2.3 days')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
+
+
+def _incident_key(verdict: Verdict) -> str:
+    return f"{verdict.detector}/{verdict.kind}/{verdict.test}"
+
+
+def _worst_first(verdict: Verdict, columns: NDArray[np.bool_]) -> list[int]:
+    """Indices of `columns`, largest effect over its threshold first; columns that were not judged come last."""
+    effects = np.where(np.isnan(verdict.effects), -1.0, verdict.effects)
+    order = np.argsort(-effects, kind="stable")
+    return [int(i) for i in order if columns[i]]
+
+
+def _item(values: FloatArray | None, index: int) -> float | None:
+    """A p-value as a number; None where there is none, or where the column was not judged."""
+    if values is None or np.isnan(values[index]):
+        return None
+    return float(values[index])
+
+
+def unacknowledged(pending: PendingCommand, window: Window) -> Verdict:
+    """The finding that nobody answered an enforced command in time."""
+    one = np.array([1.0])
+    finding = f"no acknowledgement of {pending.command} (alert {pending.alert_id}) in time"
+    columns, directions = (pending.command,), ("changed",)
+    return Verdict(
+        "commands", "rule", Kind.QUALITY, columns, one, None, None, one, "overdue", 0.5, directions, window, finding
+    )
+
+
+def _empty_verdict(detector: str, kind: Kind, test: str, occasion: Occasion) -> Verdict:
+    """A verdict about nothing, for an incident that ends without a judgement."""
+    nan = np.array([np.nan])
+    window = Window(occasion.offset, occasion.offset, 0)
+    return Verdict(detector, test, kind, ("",), nan, None, None, nan, "none", 0.0, ("changed",), window, "")

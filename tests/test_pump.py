@@ -1,0 +1,237 @@
+"""The pump: everything that was polled is delivered with its offsets, or comes again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import orjson
+import pytest
+from envelopes import Producer
+from prometheus_client import CollectorRegistry
+
+from streamd.codec.limits import Limits
+from streamd.detectors.autoencoder import AutoencoderConfig
+from streamd.detectors.base import DetectorConfig, Reference
+from streamd.detectors.ks import KsConfig
+from streamd.engine import PartitionEngine
+from streamd.engine_settings import EngineSettings, ReferenceSettings, StreamSettings
+from streamd.errors import TransientError
+from streamd.model import Effect, Envelope
+from streamd.observe.board import Board
+from streamd.observe.health import Health
+from streamd.observe.metrics import Metrics
+from streamd.observe.settings import MetricSettings
+from streamd.profiles import Profiles
+from streamd.pump import Pump
+from streamd.sinks.records import outgoing
+from streamd.transport.base import Outgoing, Partition
+from streamd.transport.memory import MemoryBroker, MemoryTransport
+from streamd.transport.settings import TopicSettings
+
+FEATURES = "streamd.features"
+
+
+class World:
+    """A broker in memory and one member with its pump."""
+
+    def __init__(
+        self,
+        detectors: dict[str, DetectorConfig] | None = None,
+        fit: Callable[[DetectorConfig, Reference], bytes] | None = None,
+        partitions: int = 1,
+        broker: MemoryBroker | None = None,
+    ) -> None:
+        self.broker = broker or MemoryBroker()
+        self.broker.create_topic(FEATURES, partitions)
+        self.registry, self.health, self.board = CollectorRegistry(), Health(), Board()
+        settings = StreamSettings(
+            detectors or {"ks": KsConfig(type="ks", window_rows=200)}, ReferenceSettings(first_rows=None)
+        )
+        profiles = Profiles()
+
+        def new_engine(partition: Partition, offset: int) -> PartitionEngine:
+            return PartitionEngine(
+                *partition, "features", Limits(), EngineSettings(), lambda _: settings, profiles, offset
+            )
+
+        def to_records(effects: Iterable[Effect]) -> list[Outgoing]:
+            return outgoing(effects, TopicSettings(), "streamd")
+
+        self.transport = MemoryTransport(self.broker, [FEATURES], "streamd")
+        self.pump = Pump(
+            self.transport,
+            new_engine,
+            to_records,
+            fit or (lambda config, reference: b""),
+            Metrics(self.registry, MetricSettings(), self.board),
+            self.board,
+            self.health,
+            poll_seconds=0.01,
+            tick_seconds=3600,
+        )
+        self.transport.open()
+
+    def put(self, envelope: Envelope, partition: int = 0) -> None:
+        self.broker.append(FEATURES, envelope.key, envelope.value, envelope.headers, envelope.timestamp_ms, partition)
+
+    def turn(self, times: int = 3) -> None:
+        for _ in range(times):
+            self.pump.turn()
+
+    def summaries(self) -> list[str]:
+        return [orjson.loads(r.value or b"{}")["summary"] for r in self.broker.read("streamd.alerts")]
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(name, labels)
+
+
+def drift(send: Producer) -> list[Envelope]:
+    """A reference, a calm batch and a loud one."""
+    values = np.random.default_rng(0).normal(size=1400)
+    return [
+        send.batch({"x": values[:1000].tolist()}, role="reference"),
+        send.batch({"x": values[1000:1200].tolist()}),
+        send.batch({"x": (values[1200:] + 3).tolist()}),
+    ]
+
+
+def test_what_is_polled_is_delivered_with_its_offsets() -> None:
+    world = World()
+    for envelope in drift(Producer()):
+        world.put(envelope)
+    world.turn()
+    (summary,) = world.summaries()
+    assert summary.startswith("fraud/7: x drifted up")
+    assert world.broker.committed("streamd", Partition(FEATURES, 0)) == 3
+    assert world.metric("streamd_records_consumed_total", topic=FEATURES) == 3
+    assert world.metric("streamd_alerts_total", detector="ks", severity="warning", status="firing") == 1
+    assert [view.state for view in world.board.views()] == ["firing"]
+
+
+def test_a_bad_record_goes_to_the_dead_letters_and_the_rest_flows() -> None:
+    world = World()
+    send = Producer()
+    world.put(send.record(b"\xff\x00junk", key=b"k"))
+    for envelope in drift(send):
+        world.put(envelope)
+    world.turn()
+    (letter,) = world.broker.read("streamd.dlq")
+    assert (letter.key, letter.value) == (b"k", b"\xff\x00junk")
+    assert len(world.summaries()) == 1
+
+
+@pytest.mark.parametrize("fault", ["before", "between", "after"])
+def test_a_delivery_that_fails_is_made_again_and_no_alert_is_lost(fault: str) -> None:
+    world = World()
+    world.broker.deliver_faults.append(fault)  # type: ignore[arg-type]
+    for envelope in drift(Producer()):
+        world.put(envelope)
+    world.turn()
+    # At least once: where the answer was lost the alert stands twice, with one id.
+    ids = {orjson.loads(r.value or b"{}")["id"] for r in world.broker.read("streamd.alerts")}
+    assert len(ids) == 1
+    assert world.broker.committed("streamd", Partition(FEATURES, 0)) == 3
+    assert world.metric("streamd_alerts_total", detector="ks", severity="warning", status="firing") == 1
+
+
+def test_nothing_is_committed_when_told_to_stop_while_the_broker_takes_nothing() -> None:
+    world = World()
+    world.turn(1)  # joins
+    for envelope in drift(Producer()):
+        world.put(envelope)
+    world.broker.deliver_faults.extend(["before"] * 1000)
+    threading.Timer(0.3, world.pump.stop).start()
+    with pytest.raises(TransientError, match="nothing of it is committed"):
+        world.turn()
+    assert not world.broker.committed("streamd", Partition(FEATURES, 0))
+
+
+def test_a_broker_that_is_away_is_waited_for_and_the_work_goes_on() -> None:
+    world = World()
+    world.broker.available = False
+    for envelope in drift(Producer()):
+        world.put(envelope)
+    threading.Timer(0.3, lambda: setattr(world.broker, "available", True)).start()
+    world.turn(4)
+    assert len(world.summaries()) == 1
+
+
+def test_one_partition_waits_for_its_training_while_the_others_flow() -> None:
+    may_finish = threading.Event()
+
+    def fit(config: DetectorConfig, reference: Reference) -> bytes:
+        assert may_finish.wait(20)
+        raise ValueError("no column varies")
+
+    detectors: dict[str, DetectorConfig] = {
+        "autoencoder": AutoencoderConfig(type="autoencoder"),
+        "ks": KsConfig(type="ks", window_rows=200),
+    }
+    world = World(detectors, fit, partitions=2)
+    waits, flows = Producer(partition=0), Producer(partition=1)
+    for envelope in drift(waits):
+        world.put(envelope, 0)
+    for envelope in drift(flows)[1:]:
+        world.put(envelope, 1)
+    world.turn(5)
+    assert world.broker.committed("streamd", Partition(FEATURES, 0)) == 1  # the reference, and not beyond it
+    assert world.broker.committed("streamd", Partition(FEATURES, 1)) == 2
+    assert world.metric("streamd_partitions_paused") == 1
+    may_finish.set()
+    for _ in range(2000):
+        world.turn(1)
+        if world.broker.committed("streamd", Partition(FEATURES, 0)) == 3:
+            break
+    assert [s for s in world.summaries() if "drifted up" in s]
+    assert world.metric("streamd_partitions_paused") == 0
+
+
+def test_an_error_of_ours_in_training_is_not_hidden() -> None:
+    def fit(config: DetectorConfig, reference: Reference) -> bytes:
+        raise RuntimeError("a bug")
+
+    world = World({"autoencoder": AutoencoderConfig(type="autoencoder")}, fit)
+    world.put(drift(Producer())[0])
+    with pytest.raises(RuntimeError, match="a bug"):
+        world.turn(2000)
+
+
+def test_after_a_restart_the_next_record_is_read_and_no_other() -> None:
+    world = World()
+    envelopes = drift(Producer())
+    for envelope in envelopes[:2]:
+        world.put(envelope)
+    world.turn()
+    world.transport.close()
+    again = World(broker=world.broker)
+    again.put(envelopes[2])
+    again.turn()
+    assert again.metric("streamd_records_consumed_total", topic=FEATURES) == 1
+
+
+def test_a_member_that_joins_takes_over_and_nothing_is_read_twice_or_skipped() -> None:
+    first = World(partitions=2)
+    first.turn(2)
+    second = World(partitions=2, broker=first.broker)
+    for _ in range(6):
+        first.turn(1)
+        second.turn(1)
+    send = Producer()
+    for i in range(10):
+        first.put(send.batch({"x": [1.0]}), partition=i % 2)
+    for _ in range(3):
+        first.turn(1)
+        second.turn(1)
+    counts = [w.metric("streamd_records_consumed_total", topic=FEATURES) for w in (first, second)]
+    assert counts == [5, 5]
+
+
+def test_being_told_to_stop_ends_the_run_with_everything_delivered() -> None:
+    world = World()
+    for envelope in drift(Producer()):
+        world.put(envelope)
+    threading.Timer(0.5, world.pump.stop).start()
+    world.pump.run()
+    assert len(world.summaries()) == 1
