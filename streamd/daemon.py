@@ -25,7 +25,7 @@ def run(config: Config) -> int:
     Raises:
         ConfigError: something that only the outside could tell: the port is taken, a topic is missing.
     """
-    logs.configure(config.log)
+    logs.configure(config.log, secrets=config.secrets())
     _prepare(config)
     transport = KafkaTransport(config.kafka, [config.topics.features, config.topics.telemetry])
     parts = build(config, transport)

@@ -11,6 +11,7 @@ anything else      ours: commit nothing, stop, say where
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 
 class StreamdError(Exception):
@@ -56,11 +57,33 @@ class Reason(StrEnum):
     UNEQUAL_LENGTHS = "unequal_lengths"
     UNSUPPORTED_TYPE = "unsupported_type"  # an Arrow or V2 type that has no meaning here
     MIXED_TYPES = "mixed_types"  # numbers and strings in one column
-    BAD_TIME = "bad_time"  # a ts that is no time, or outside 1970-2100
+    BAD_TIME = "bad_time"  # a ts that is no time, outside 2000-2100, or far ahead of the record's own
     BAD_ROLE = "bad_role"
     BAD_PART = "bad_part"
     UNKNOWN_VERSION = "unknown_version"  # a schema version that this release does not read
     CRASHED = "crashed"  # a detector raised twice on this record
+
+    @property
+    def stage(self) -> Literal["decode", "validate", "process"]:
+        """How far the record came: `decode` its bytes say nothing, `validate` what they say does not fit."""
+        if self is Reason.CRASHED:
+            return "process"
+        return "decode" if self in _BEFORE_MEANING else "validate"
+
+
+_BEFORE_MEANING = frozenset(
+    {
+        Reason.EMPTY,
+        Reason.UNKNOWN_CONTENT_TYPE,
+        Reason.BAD_ENCODING,
+        Reason.BAD_UTF8,
+        Reason.NOT_JSON,
+        Reason.BAD_ARROW,
+        Reason.TOO_DEEP,
+        Reason.TOO_LARGE,
+        Reason.TOO_MANY_HEADERS,
+    }
+)
 
 
 class InvalidRecord(StreamdError):

@@ -350,9 +350,9 @@ def unacknowledged(pending: PendingCommand, window: Window) -> Verdict:
     """The finding that nobody answered an enforced command in time."""
     one = np.array([1.0])
     finding = f"no acknowledgement of {pending.command} (alert {pending.alert_id}) in time"
-    columns, directions = (pending.command,), ("changed",)
+    columns = (pending.command,)
     return Verdict(
-        "commands", "rule", Kind.QUALITY, columns, one, None, None, one, "overdue", 0.5, directions, window, finding
+        "commands", "rule", Kind.QUALITY, columns, one, None, None, one, "overdue", 0.5, ("changed",), window, finding
     )
 
 

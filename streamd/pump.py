@@ -151,6 +151,7 @@ class Pump:
                     self._board.revoked(partitions)
                     log.info("partitions revoked", partitions=_names(partitions))
         for skipped in polled.skipped:
+            self._metrics.skipped(skipped.partition.topic, skipped.last_offset - skipped.first_offset + 1)
             log.error(
                 "records that cannot be read were passed over",
                 partition=_names([skipped.partition])[0],
@@ -183,7 +184,7 @@ class Pump:
             partition = Partition(engine.topic, engine.partition)
             if self._engines.get(partition) is not engine:
                 continue  # it was revoked meanwhile: its next owner trains anew
-            shares.setdefault(partition, Share(engine)).steps.append((engine.fitted(weights, problem), seconds))
+            shares.setdefault(partition, Share(engine)).steps.append((engine.fitted(weights, problem), 0.0))
             if engine.fit_wanted is not None:
                 self._worker.submit(engine, engine.fit_wanted)
             else:

@@ -9,5 +9,10 @@ class Settings(BaseModel):
     """An immutable group of options. Every field has its unit in its name and the reason for its default."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # the input may be a password
     )

@@ -96,16 +96,16 @@ class Table:
         digest = hashlib.sha256()
         for name, column in self.numeric.items():
             digest.update(f"numeric {name} {column.shape}\n".encode())
-            digest.update(np.ascontiguousarray(column))
+            digest.update(np.ascontiguousarray(column).data)
         for name, categorical in self.categorical.items():
             digest.update(f"categorical {name} {categorical.codes.shape} {categorical.categories!r}\n".encode())
-            digest.update(np.ascontiguousarray(categorical.codes))
+            digest.update(np.ascontiguousarray(categorical.codes).data)
         for name, array in self.arrays.items():
             digest.update(f"array {name} {array.shape}\n".encode())
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
         if self.predictions is not None:
             digest.update(f"{self.predictions.kind} {self.predictions.values.shape}\n".encode())
-            digest.update(np.ascontiguousarray(self.predictions.values))
+            digest.update(np.ascontiguousarray(self.predictions.values).data)
         return digest.hexdigest()
 
 

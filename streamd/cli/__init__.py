@@ -1,0 +1,58 @@
+"""The command line: a table of verbs, each in a module that is imported when it is called.
+
+To add a verb: one line in VERBS, and a module whose `command` is a typer-style function (or a typer.Typer).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from streamd.cli.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Verb(NamedTuple):
+    """One verb: `help` stands here so that `streamd --help` need not import its module."""
+
+    name: str
+    module: str
+    help: str
+    panel: str
+
+
+VERBS = (
+    Verb("run", "streamd.cli.run", "Watch every stream on Kafka until stopped.", "Watch"),
+    Verb("demo", "streamd.cli.demo", "See it work: a broker, real data, the daemon, alerts.", "Watch"),
+    Verb("tail", "streamd.cli.tail", "Show alerts as they fire, as sentences.", "Watch"),
+    Verb("send", "streamd.cli.send", "Send the rows of a file as feature batches.", "Data"),
+    Verb("record", "streamd.cli.record", "Write a topic's records to a file, to be replayed.", "Data"),
+    Verb("check", "streamd.cli.check", "Check configuration, files, models and broker in turn.", "Set up"),
+    Verb("config", "streamd.cli.config_show", "Show the configuration, and where each value comes from.", "Set up"),
+    Verb("schema", "streamd.cli.schema", "Print the JSON Schema of a message or of the configuration.", "Set up"),
+    Verb("asyncapi", "streamd.cli.asyncapi", "Print the AsyncAPI document of the configured topics.", "Set up"),
+    Verb("completion", "streamd.cli.completion", "Set up completion in the shell.", "Set up"),
+    Verb("version", "streamd.cli.version", "Print the version, and those of what streamd stands on.", "Set up"),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the verb that the command line names, and exit. Raises SystemExit, always.
+
+    Args:
+        arguments: without the program's name; None: sys.argv's.
+    """
+    try:
+        import typer  # noqa: F401 - the base install is the client alone
+    except ModuleNotFoundError:
+        _exit(ExitCode.UNAVAILABLE, "streamd: the commands need more than the client: pip install 'streamd[daemon]'")
+    from streamd.cli import verbs
+
+    sys.exit(verbs.run(arguments))
+
+
+def _exit(code: ExitCode, sentence: str) -> None:
+    print(sentence, file=sys.stderr)
+    sys.exit(code)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import queue
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from typing import Annotated, Any
 
 import typer
+
+from streamd.cli.connection import load_config, quiet_client
+from streamd.cli.exit_codes import ExitCode
+from streamd.cli.tail import messages, parse
+from streamd.errors import TransientError
 
 _STORY_SECONDS = 45.0
 _NOTES = {
@@ -42,6 +49,7 @@ def _play(screen: Any, duration: float | None) -> int:
     from streamd.demo.story import Feeder
 
     began = time.monotonic()
+    quiet_client()
     screen.say("Starting an embedded broker and the daemon …")
     with ExitStack() as stack:
         stage = stack.enter_context(Stage())
@@ -53,14 +61,16 @@ def _play(screen: Any, duration: float | None) -> int:
         feeder = Feeder(producer, seconds, epilogue=duration is None)
         thread = threading.Thread(target=feeder.run, name="feeder", daemon=True)
         account = Account(feeder)
-        alerts = stack.enter_context(account.reading(stage.bootstrap_servers))
+        alerts = _Reader(stage.bootstrap_servers)
         stack.callback(screen.stop)
         thread.start()
         screen.start()
         try:
             while duration is None or time.monotonic() - began < duration:
                 stage.check()
-                for alert in alerts(0.25):
+                if not thread.is_alive() and not feeder.finished:
+                    return ExitCode.INTERNAL  # its traceback stands above
+                for alert in alerts.wait(0.25):
                     account.take(alert)
                     screen.alert(alert["event_time"][11:19], alert["status"], alert["severity"], alert["summary"])
                 screen.streams(stage.streams(), _NOTES[feeder.finished])
@@ -72,3 +82,28 @@ def _play(screen: Any, duration: float | None) -> int:
         code = stage.stop()
     screen.say(account.summary(time.monotonic() - began))
     return code
+
+
+class _Reader:
+    """Reads the alerts' topic on a thread, as any consumer would."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._alerts: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        config = load_config(bootstrap_servers, None, {})
+        threading.Thread(target=self._run, args=(config,), name="alerts", daemon=True).start()
+
+    def wait(self, seconds: float) -> Iterator[dict[str, Any]]:
+        """What has come, waiting for so long where nothing has."""
+        try:
+            yield self._alerts.get(timeout=seconds)
+            while True:
+                yield self._alerts.get_nowait()
+        except queue.Empty:
+            return
+
+    def _run(self, config: Any) -> None:
+        with suppress(TransientError):  # the broker has been stopped: the demo is over
+            for value, _ in messages(config, config.topics.alerts, "beginning", None):
+                alert = parse(value)
+                if alert is not None:
+                    self._alerts.put(alert)

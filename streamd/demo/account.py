@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from streamd.demo.story import EVENT, EVENT_ROWS, ROWS_PER_BATCH, Feeder
@@ -19,11 +18,6 @@ class Account:
     def __init__(self, feeder: Feeder) -> None:
         self._feeder = feeder
         self.alerts: list[Alert] = []
-
-    @contextmanager
-    def reading(self, bootstrap_servers: str) -> Iterator[Callable[[float], list[Alert]]]:
-        """A function that waits up to so many seconds for alerts, as any consumer of the topic would."""
-        raise NotImplementedError
 
     def take(self, alert: Alert) -> None:
         self.alerts.append(alert)

@@ -59,11 +59,7 @@ class DetectorConfig(Settings):
     """False: works from the first batch on; `profile` is never called and `build` gets None."""
 
     needs_fit: ClassVar[bool] = False
-    """True: `fit` must run, off the loop, before `profile`; the engine asks the shell for it."""
-
-    def fit(self, reference: Reference) -> bytes:
-        """Learn weights from the reference: a pure function of it and of this Config. safetensors bytes."""
-        raise NotImplementedError
+    """True: `streamd.fitting.fit` must run, off the loop, before `profile`; the engine asks the shell for it."""
 
     def profile(self, reference: Reference, weights: bytes | None) -> Any:
         """All that can be prepared from the reference alone. Immutable."""

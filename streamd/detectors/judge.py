@@ -1,18 +1,31 @@
 """The two-sample judge: a sliding window of one or more columns against a reference, by Kolmogorov–Smirnov.
 
 `ks` puts features and predictions into it; `entropy` and `autoencoder` put the score of each row into it.
+
+    reference ──sorted once──▶ profile (shared): distinct values, cumulative counts, cells, τ
+    rows ──bins (kernels)──▶ ring (columns, window) of bin numbers ──counted──▶ D, and ranks ──▶ τ ──▶ p
+
+A stream keeps the ring and nothing else, two bytes a value: 64 KB for 32 columns and a window of 1,000.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
-from streamd.detectors.base import Remembers
-from streamd.model import Kind, Outcome
+from streamd.detectors.corrections import adjust
+from streamd.detectors.dependence import autocorrelation_times, centred_ranks
+from streamd.detectors.window import SlidingWindow
+from streamd.detectors.wording import drifted
+from streamd.model import Direction, Kind, Outcome, Reading, Verdict
 from streamd.settings import Settings
 from streamd.table import FloatArray
+
+PRESENT_MIN = 2  # with fewer values in the window or the reference there is no distribution to speak of
+ONE_SIDED = 0.5  # a shift moves the distribution function one way; a change of spread moves it both ways
 
 
 class TwoSampleSettings(Settings):
@@ -47,23 +60,78 @@ class TwoSampleProfile:
         names: k column names.
         values: (k, rows) the reference in its own order; NaN is missing.
         settings: how to compare.
+
+    Attributes:
+        reference_rows: (k,) values that are not missing, in the whole reference.
+        kept_rows: (k,) of them, how many are compared with.
+        reference_times: (k,) τ of the whole reference; 1 with `dependence: none`.
     """
 
     def __init__(self, names: tuple[str, ...], values: FloatArray, settings: TwoSampleSettings) -> None:
-        raise NotImplementedError
+        from streamd.detectors import cells, kernels  # numba costs more to import than most commands take
+
+        assert values.shape[0] == len(names), (values.shape, len(names))
+        self.names = names
+        self.settings = settings
+        rows = values.shape[1]
+        if rows > settings.reference_rows_max:
+            chosen = np.random.default_rng(settings.seed).choice(rows, settings.reference_rows_max, replace=False)
+            kept = values[:, np.sort(chosen)]
+        else:
+            kept = values
+        counted = [np.unique(column[~np.isnan(column)] + 0.0, return_counts=True) for column in kept]
+        distinct = [values for values, _ in counted]
+        self.sizes = np.array([len(values) for values in distinct], np.int64)
+        largest = max(2 * self.sizes.max(initial=0), kept.shape[1])
+        self.bin_type = np.dtype(np.uint16 if largest < 2**16 - 1 else np.uint32)
+        # Side by side, each followed by what is compared past its end: NaN, never below anything.
+        tail = np.full(kernels.SCAN, np.nan)
+        self.distinct = np.concatenate([np.empty(0), *(part for values in distinct for part in (values, tail))])
+        self.rises = np.zeros(len(self.distinct), self.bin_type)
+        self.starts = np.cumsum(self.sizes + kernels.SCAN) - (self.sizes + kernels.SCAN)
+        for start, size, (_, rises) in zip(self.starts, self.sizes, counted, strict=True):
+            self.rises[start : start + size] = rises
+        self.kept_rows = np.array([rises.sum() for _, rises in counted], np.int64)
+        self.maps, self.kinds, self.cells = cells.choose_cells(distinct, self.bin_type)
+        self.reference_rows = np.count_nonzero(~np.isnan(values), axis=1)
+        self.reference_times = np.ones(len(names))
+        if settings.dependence == "autocorrelation":
+            for i, column in enumerate(values):  # one at a time: a reference may be long
+                self.reference_times[i : i + 1] = autocorrelation_times(centred_ranks(column)[None])
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays in bytes."""
+        return sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
 
 
-class TwoSampleJudge(Remembers):
+class TwoSampleJudge(SlidingWindow):
     """A window that slides over one stream.
 
     Args:
         detector: the configured name, for the verdicts.
         kind: what the columns are.
         profile: the prepared reference.
+
+    >>> normal = np.random.default_rng(0).normal(size=(1, 2000))
+    >>> profile = TwoSampleProfile(("amount",), normal, TwoSampleSettings())
+    >>> judge = TwoSampleJudge("ks", Kind.FEATURES, profile)
+    >>> judge.update(normal[:, :999], offset=0)
+    []
+    >>> verdict, reading = judge.update(normal[:, 999:1000] + 1, offset=1)
+    >>> verdict.finding
+    'no drift over 1000 rows (largest KS D=0.025 in amount)'
+    >>> verdict, reading = judge.update(normal[:, :1000] + 1, offset=2)
+    >>> verdict.finding
+    'amount drifted up (KS D=0.39, p=4e-85 over 1000 rows)'
     """
 
     def __init__(self, detector: str, kind: Kind, profile: TwoSampleProfile) -> None:
-        raise NotImplementedError
+        settings = profile.settings
+        super().__init__(len(profile.names), settings.window_rows, settings.stride_rows, profile.bin_type)
+        self._detector = detector
+        self._kind = kind
+        self._profile = profile
 
     def update(self, values: FloatArray, offset: int) -> list[Outcome]:
         """Push `values` (k, rows) of the record at `offset`.
@@ -71,4 +139,114 @@ class TwoSampleJudge(Remembers):
         A Verdict for every stride that these rows complete (a batch may complete several or none), then one
         Reading of the sliding window. Nothing before the first window is full.
         """
-        raise NotImplementedError
+        assert values.shape[0] == len(self._profile.names), (values.shape, len(self._profile.names))
+        if values.size == 0:
+            return []
+        values = np.require(values, np.float64, ["C_CONTIGUOUS", "ALIGNED"])
+        outcomes: list[Outcome] = []
+        for start, stop, due in self.cuts(values.shape[1]):
+            self._push(values, start, stop, offset)
+            if due:
+                outcomes.append(self._verdict())
+        if self.full:
+            statistics = outcomes[-1].statistics.copy() if due else self._compare()[0]
+            threshold = self._profile.settings.effect_threshold
+            outcomes.append(Reading(self._detector, self._profile.names, statistics, threshold))
+        return outcomes
+
+    def _push(self, values: FloatArray, start: int, stop: int, offset: int) -> None:
+        from streamd.detectors import kernels
+
+        profile = self._profile
+        first, place = self.claim(start, stop, offset)
+        kernels.push(
+            values,
+            first,
+            stop,
+            place,
+            profile.distinct,
+            profile.starts,
+            profile.maps,
+            profile.kinds,
+            profile.cells,
+            self.ring,
+        )
+
+    def _compare(self) -> tuple[FloatArray, NDArray[np.int64], FloatArray]:
+        """Of each column: D (NaN: cannot be judged), values present in the window, and D's two sides (2, k)."""
+        from streamd.detectors import kernels
+
+        profile = self._profile
+        present, signed = np.empty(len(profile.names), np.int64), np.empty((2, len(profile.names)))
+        kernels.distances(self.ring, profile.rises, profile.starts, profile.sizes, profile.kept_rows, present, signed)
+        statistics = signed.max(axis=0)
+        statistics[(present < PRESENT_MIN) | (profile.kept_rows < PRESENT_MIN)] = np.nan
+        return statistics, present, signed
+
+    def _verdict(self) -> Verdict:
+        names, settings = self._profile.names, self._profile.settings
+        distances, present, signed = self._compare()
+        if settings.dependence == "none":
+            self._as_in_textbooks(distances, present)
+        p_values = self._p_values(distances, present)
+        adjusted = adjust(p_values, settings.correction)
+        directions = tuple(_direction(above, below) for above, below in signed.T.tolist())
+        return Verdict(
+            detector=self._detector,
+            test="ks_2samp",
+            kind=self._kind,
+            columns=names,
+            statistics=distances,
+            p_values=p_values,
+            adjusted=adjusted,
+            effects=distances.copy(),
+            effect_name="ks_distance",
+            effect_threshold=settings.effect_threshold,
+            directions=directions,
+            window=self.coordinates(),
+            finding=drifted(
+                names,
+                distances,
+                adjusted,
+                distances,
+                settings.effect_threshold,
+                directions,
+                "KS D",
+                self.window_rows,
+            ),
+        )
+
+    def _p_values(self, distances: FloatArray, present: NDArray[np.int64]) -> FloatArray:
+        from streamd.detectors import kolmogorov
+
+        profile = self._profile
+        if profile.settings.dependence == "none":
+            return kolmogorov.p_values(distances, profile.kept_rows, present, exact=True)
+        times = np.maximum(profile.reference_times, autocorrelation_times(self._ranks()))
+        reference_rows = np.minimum(profile.kept_rows, profile.reference_rows / times)
+        return kolmogorov.p_values(distances, reference_rows, present / times, exact=False)
+
+    def _as_in_textbooks(self, distances: FloatArray, present: NDArray[np.int64]) -> None:
+        """Make the distances those of scipy, bit for bit. Where it counts paths it rounds to a fraction, as here."""
+        from streamd.detectors import kernels, kolmogorov
+
+        profile = self._profile
+        large = np.maximum(present, profile.kept_rows) > kolmogorov.EXACT_ROWS_MAX
+        for i in np.flatnonzero(large & ~np.isnan(distances)):
+            own = profile.rises[profile.starts[i] : profile.starts[i] + profile.sizes[i]]
+            distances[i] = kernels.textbook_distance(self.ring[i], own, present[i])
+
+    def _ranks(self) -> NDArray[np.int32]:
+        """The window's ranks in the order of time, (k, window), whole numbers about 0."""
+        from streamd.detectors import kernels
+
+        ranks = np.empty(self.ring.shape, np.int32)
+        kernels.centred_ranks(self.ring, self.oldest, self._profile.sizes, ranks)
+        return ranks
+
+
+def _direction(above: float, below: float) -> Direction:
+    """Where the window lies: its distribution function above the reference's means smaller values."""
+    if not min(above, below) <= ONE_SIDED * max(above, below):
+        return "changed"
+    return "up" if below > above else "down"

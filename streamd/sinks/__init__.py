@@ -1,0 +1,1 @@
+"""What leaves the daemon: alerts, commands and dead letters as records."""

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from streamd.errors import StreamdError
 from streamd.model import Envelope, Header
 
 
@@ -31,11 +32,25 @@ class Revoked:
 
 
 @dataclass(frozen=True, slots=True)
+class Skipped:
+    """Records that no client can read (a checksum that is wrong, a header that is not UTF-8): passed over, once."""
+
+    partition: Partition
+    first_offset: int
+    last_offset: int  # inclusive
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Polled:
-    """What one poll brought: first the changes of the assignment, in order, then records of what is assigned now."""
+    """What one poll brought: first the changes of the assignment, in order, then records of what is assigned now.
+
+    A poll that reports a partition as Assigned brings no record of it yet: there is time to seek.
+    """
 
     changes: tuple[Assigned | Revoked, ...] = ()
     records: tuple[Envelope, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +62,17 @@ class Outgoing:
     value: bytes | None
     headers: tuple[Header, ...] = ()
     timestamp_ms: int | None = None
+
+
+class RecordTooLargeError(StreamdError):
+    """The broker will never take this record: leave it out or make it smaller, then deliver again.
+
+    Nothing was committed; records before it may have been written.
+    """
+
+    def __init__(self, record: Outgoing, detail: str) -> None:
+        super().__init__(detail)
+        self.record = record
 
 
 class Transport(Protocol):
@@ -71,10 +97,13 @@ class Transport(Protocol):
     def resume(self, partitions: Collection[Partition]) -> None: ...
 
     def seek(self, partition: Partition, offset: int) -> None:
-        """The next poll reads `partition` from `offset`."""
+        """The next poll reads `partition` from `offset`. KeyError when it is not assigned."""
 
     def position(self, partition: Partition) -> int:
-        """The offset after the last record returned, gaps (transaction markers) included: what to commit."""
+        """The offset after the last record returned, gaps (transaction markers) included: what to commit.
+
+        KeyError when it is not assigned.
+        """
 
     def lags(self) -> Mapping[Partition, int]:
         """Records between position and end, per assigned partition, as last heard from the broker. No I/O."""
@@ -84,6 +113,8 @@ class Transport(Protocol):
 
         This is where exactly-once becomes one transaction. Raises TransientError when it could not be
         made sure: the same call may be made again (receivers drop what they have seen, by its id).
+        Raises RecordTooLargeError when trying again is no use. Offsets of a partition that the group took away
+        in the meantime are left alone, without an error: the next poll says Revoked.
         """
 
     def close(self) -> None:

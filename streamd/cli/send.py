@@ -1,0 +1,233 @@
+"""`streamd send`: the rows of a file as feature batches, or as a reference."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Protocol
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from streamd.cli.batches import Batch, Columns, DataFile, DataFileError
+from streamd.cli.connection import BootstrapServers, ConfigFile, fail, load_config, quiet_client
+from streamd.cli.exit_codes import ExitCode
+from streamd.client import FeatureProducer
+from streamd.config import Config
+from streamd.errors import TransientError
+from streamd.transport.kafka_auth import client_options
+
+_UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_CLOSE_SECONDS = 5.0
+
+
+class Target(Protocol):
+    """What `deliver` needs of a FeatureProducer."""
+
+    def send(
+        self,
+        stream: str,
+        features: object,
+        *,
+        logits: object = None,
+        probabilities: object = None,
+        ids: list[str] | None = None,
+        ts: int | None = None,
+        part: tuple[int, int] | None = None,
+        wait_seconds: float = 0.0,
+    ) -> bool: ...
+
+
+@dataclass(slots=True)
+class Progressed:
+    """How far it got; `interrupted` by Ctrl-C."""
+
+    rows: int = 0
+    interrupted: bool = False
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="Parquet, CSV, or Arrow (Feather) file.")],
+    stream: Annotated[str, typer.Option(help="The stream's name, by habit model/version.")],
+    rows: Annotated[int, typer.Option(min=1, help="Rows in a batch.")] = 256,
+    role: Annotated[Literal["data", "reference"], typer.Option(help="What was served, or what normal looks like.")] = (
+        "data"
+    ),
+    rate: Annotated[str | None, typer.Option(help="Batches a second (10/s), minute (10/m) or hour. Else at once.")] = (
+        None
+    ),
+    columns: Annotated[str | None, typer.Option(help="The feature columns: a,b,c. Else all that are not below.")] = (
+        None
+    ),
+    logits: Annotated[str | None, typer.Option(help="The columns of the logits, one a class: a,b.")] = None,
+    probabilities: Annotated[
+        str | None, typer.Option(help="The columns of the probabilities; one p alone becomes 1 - p, p.")
+    ] = None,
+    ids: Annotated[str | None, typer.Option(help="The column that names the rows in alerts.")] = None,
+    time_column: Annotated[
+        str | None, typer.Option("--time", help="The column with the rows' time. Else they happen now.")
+    ] = None,
+    format: Annotated[Literal["json", "arrow"], typer.Option(help="How the batches are written.")] = "json",
+    topic: Annotated[str | None, typer.Option(help="Else the configured topic of the features.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.0, help="Seconds without progress after which to give up.")] = 15.0,
+    bootstrap_servers: BootstrapServers = None,
+    config: ConfigFile = None,
+) -> None:
+    """Send the rows of a file as feature batches."""
+    seconds_per_batch = _interval(rate)
+    if logits and probabilities:
+        raise typer.BadParameter("give --logits or --probabilities, not both")
+    data, total = _open(file, Columns(_names(columns) or None, _names(logits), _names(probabilities), ids, time_column))
+    quiet_client()
+    producer = _producer(load_config(bootstrap_servers, config), topic, format)
+    parts = -(-total // rows) if role == "reference" else None
+    progress = Progressed()
+    started = time.monotonic()
+    try:
+        with _bar(total) as advance:
+            producer.connect(timeout)
+            deliver(producer, stream, _paced(data.batches(rows), seconds_per_batch), progress, parts, timeout, advance)
+        _settle(producer, timeout)
+    except KeyboardInterrupt:
+        progress.interrupted = True
+        producer.flush(_CLOSE_SECONDS)
+    except (DataFileError, ValueError, TypeError) as error:
+        producer.close(_CLOSE_SECONDS)
+        fail(ExitCode.DATA, f"{error} ({_count(producer)} sent before that)")
+    except TransientError:
+        producer.close(0.0)
+        raise
+    producer.close(0.0)
+    _summary(producer, progress, total, stream, role, time.monotonic() - started)
+
+
+def deliver(
+    target: Target,
+    stream: str,
+    batches: Iterator[Batch],
+    progress: Progressed,
+    parts: int | None,
+    timeout: float,
+    advance: Callable[[int], None],
+) -> None:
+    """Queue the batches one by one, as `parts` parts of a reference or as data. Nothing is dropped."""
+    for number, batch in enumerate(batches, start=1):
+        target.send(
+            stream,
+            batch.features,
+            logits=batch.logits,
+            probabilities=batch.probabilities,
+            ids=batch.ids,
+            ts=batch.ts,
+            part=None if parts is None else (number, parts),
+            wait_seconds=max(timeout, 0.001),
+        )
+        progress.rows += batch.rows
+        advance(progress.rows)
+
+
+def _open(file: Path, columns: Columns) -> tuple[DataFile, int]:
+    """The file and how many rows it has."""
+    try:
+        data = DataFile(file, columns)
+        total = data.count()
+    except FileNotFoundError:
+        fail(ExitCode.NO_INPUT, f"there is no file {file}")
+    except DataFileError as error:
+        fail(ExitCode.DATA, str(error))
+    if total == 0:
+        fail(ExitCode.DATA, f"{file} has no rows")
+    return data, total
+
+
+def _producer(config: Config, topic: str | None, format: Literal["json", "arrow"]) -> FeatureProducer:
+    options = client_options(config.kafka)
+    servers = options.pop("bootstrap_servers")
+    try:
+        return FeatureProducer(servers, topic or config.topics.features, format=format, **options)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _settle(producer: FeatureProducer, timeout: float) -> None:
+    """Wait until all is acknowledged. Raises TransientError after `timeout` seconds in which nothing was."""
+    before = -1
+    while producer.stats.sent != before:
+        before = producer.stats.sent
+        if producer.flush(timeout):
+            return
+    left = producer.stats.queued
+    raise TransientError(f"Kafka stopped answering: {before} batches were sent, {left} were not acknowledged")
+
+
+def _paced(batches: Iterator[Batch], seconds_per_batch: float) -> Iterator[Batch]:
+    """The same, none before its time. What was late is made up for, so that the rate holds on average."""
+    started = time.monotonic()
+    for number, batch in enumerate(batches):
+        ahead = started + number * seconds_per_batch - time.monotonic()
+        if seconds_per_batch and ahead > 0:
+            time.sleep(ahead)
+        yield batch
+
+
+def _interval(rate: str | None) -> float:
+    """`10/s` -> 0.1 seconds between two batches; None -> 0."""
+    if rate is None:
+        return 0.0
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:/([smh]))?", rate.strip())
+    if match is None or float(match[1]) == 0:
+        raise typer.BadParameter(f"--rate is batches a second, minute or hour, such as 10/s or 30/m, not {rate!r}")
+    return _UNIT_SECONDS[match[2] or "s"] / float(match[1])
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f} rows/s")
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal; elsewhere nothing."""
+    console = Console(stderr=True)
+    columns = (TextColumn("rows"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("rows", total=total)
+        yield lambda rows: progress.update(task, completed=rows)
+
+
+def _count(producer: FeatureProducer) -> str:
+    sent = producer.stats.sent
+    return f"{sent:,} batch{'' if sent == 1 else 'es'}"
+
+
+def _summary(
+    producer: FeatureProducer, progress: Progressed, total: int, stream: str, role: str, seconds: float
+) -> None:
+    """One line that says what became of it, and the exit code that goes with it."""
+    stats = producer.stats
+    what = f"reference of {stream}" if role == "reference" else stream
+    if progress.interrupted:
+        rows = f"{progress.rows:,}" if stats.queued + stats.dropped == 0 else f"fewer than {progress.rows:,}"
+        incomplete = "; the reference is not complete and has no effect" if role == "reference" else ""
+        fail(
+            ExitCode.INTERRUPTED,
+            f"interrupted: {_count(producer)} sent to {what}, {rows} of {total:,} rows{incomplete}",
+        )
+    if stats.failed or stats.dropped:
+        lost = stats.failed + stats.dropped
+        fail(ExitCode.UNAVAILABLE, f"{_count(producer)} sent to {what}, {lost} not: {producer.last_error}")
+    speed = progress.rows / max(seconds, 1e-9)
+    typer.echo(f"{what}: {progress.rows:,} rows in {_count(producer)} sent in {seconds:.1f} s ({speed:,.0f} rows/s)")
+    sys.stdout.flush()

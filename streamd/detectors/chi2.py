@@ -1,0 +1,255 @@
+"""Drift of every categorical feature: Pearson's chi-squared test of a window against the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from streamd.detectors.base import Detector, DetectorConfig, Reference
+from streamd.detectors.contingency import chi_squared, chi_squared_p_values, total_variation
+from streamd.detectors.corrections import adjust
+from streamd.detectors.window import SlidingWindow
+from streamd.detectors.wording import NAMED_MAX, drifted
+from streamd.model import Direction, FeatureBatch, Kind, Outcome, Reading, Verdict
+from streamd.table import Categorical, FloatArray
+
+MISSING = 2**16 - 1  # in the ring; the slot after a column's last category is for all that the reference lacks
+PRESENT_MIN = 2  # with fewer values in the window or the reference there is no distribution to speak of
+WORK_MAX = 100_000_000  # rows times lags for which a reference's dependence is summed: 0.1 s at most
+NAME_CHARACTERS_MAX = 40  # of an unseen category in a sentence
+CACHED_CATEGORIES_MAX = 4096  # a batch's list of categories is remembered up to this length
+
+
+class Chi2Config(DetectorConfig):
+    """Options of `chi2`.
+
+    >>> from streamd.table import Table
+    >>> country = Categorical(np.arange(3000, dtype=np.int32) * 7 % 3, ("DE", "FR", "IT"))
+    >>> reference = Table(3000, categorical={"country": country})
+    >>> config = Chi2Config()
+    >>> detector = config.build("chi2", config.profile(Reference(reference, reference.sha256(), "batches")))
+    >>> shifted = Categorical(np.arange(1000, dtype=np.int32) * 7 % 4, ("DE", "FR", "IT", "??"))
+    >>> table = Table(1000, categorical={"country": shifted})
+    >>> verdict, reading = detector.update(FeatureBatch("fraud/7", 0, 12, table))
+    >>> verdict.finding
+    'country changed (TV=0.25, p<1e-99 over 1000 rows); never seen before: country "??"'
+    """
+
+    type: Literal["chi2"] = "chi2"
+
+    window_rows: int = Field(default=1000, ge=2)
+    """Rows of one window."""
+
+    stride_rows: int | None = Field(default=None, ge=1)
+    """Rows between two judgements; None: the window, since overlapping looks multiply false alarms."""
+
+    effect_threshold: float = Field(default=0.15, ge=0, le=1)
+    """The total variation distance must be greater than this to matter. The census data's quiet windows stay
+    under 0.12, while the p-value alone would page at three in four of them."""
+
+    correction: Literal["bonferroni", "benjamini_hochberg"] = "bonferroni"
+    """How p-values are adjusted for the number of columns."""
+
+    dependence: Literal["autocorrelation", "none"] = "autocorrelation"
+    """`autocorrelation` divides the statistic by τ; `none` is the textbook test of scipy."""
+
+    categories_max: int = Field(default=256, ge=2, lt=MISSING)
+    """A column with more categories in the reference is not judged: identifiers are new in every window. That
+    they multiply is for `cardinality` to say."""
+
+    rows_per_category_min: float = Field(default=5.0, ge=1)
+    """Nor is a column with fewer reference rows than this for each of its categories, on average (Cochran 1954)."""
+
+    columns: tuple[str, ...] = ("*",)
+    """Which columns, by name or pattern: all by default."""
+
+    def profile(self, reference: Reference, weights: bytes | None = None) -> Chi2Profile:
+        return Chi2Profile(reference, self)
+
+    def build(self, name: str, profile: Chi2Profile) -> Detector:
+        return Chi2Detector(name, profile)
+
+
+class Chi2Profile:
+    """The reference's categorical columns that can be judged. Immutable, shared.
+
+    Attributes:
+        names: k columns.
+        codes: for each, category -> its slot, 0 to q − 1; slot q is for what the reference lacks.
+        counts: (k, slots) rows of each slot in the whole reference.
+        times: (k,) τ; 1 with `dependence: none`.
+    """
+
+    def __init__(self, reference: Reference, config: Chi2Config) -> None:
+        prepared = []
+        for name, column in reference.table.categorical.items():
+            if any(fnmatchcase(name, pattern) for pattern in config.columns):
+                judged = _prepare(column, config)
+                prepared += [(name, *judged)] if judged else []
+        self.config = config
+        self.names = tuple(name for name, _, _, _ in prepared)
+        self.codes = tuple(codes for _, codes, _, _ in prepared)
+        self.counts = np.zeros((len(prepared), max((len(codes) for codes in self.codes), default=0) + 1), np.int64)
+        for i, (_, _, counts, _) in enumerate(prepared):
+            self.counts[i, : len(counts)] = counts
+        self.times = np.array([time for _, _, _, time in prepared])
+
+
+def _prepare(column: Categorical, config: Chi2Config) -> tuple[dict[str, int], NDArray[np.int64], float] | None:
+    """Slots, counts and τ of a reference's column; None where it has too few rows or too many categories."""
+    present = column.codes[column.codes >= 0]
+    counts = np.bincount(present, minlength=len(column.categories))
+    used = np.flatnonzero(counts)
+    if len(used) > config.categories_max or len(present) < max(PRESENT_MIN, config.rows_per_category_min * len(used)):
+        return None
+    time = 1.0
+    if config.dependence == "autocorrelation":
+        from streamd.detectors import kernels_dependence  # numba costs more to import than most commands take
+
+        slots = np.full(len(column.categories) + 1, MISSING, np.uint16)  # the last is what code -1 (missing) reads
+        slots[used] = np.arange(len(used))
+        time = kernels_dependence.category_time(slots[column.codes], len(used), max(2, WORK_MAX // len(present)))
+    return {column.categories[code]: slot for slot, code in enumerate(used.tolist())}, counts[used], time
+
+
+class Chi2Detector(SlidingWindow):
+    """One stream's categorical columns against the reference.
+
+    τ is that of agreement: how much more often than by chance two rows some way apart are of one category (the
+    autocovariances of the categories' indicators, summed over the categories). The statistic of dependent rows
+    is too large by about that factor (Rao and Scott 1981, first-order correction).
+    """
+
+    remembered: ClassVar[tuple[str, ...]] = (*SlidingWindow.remembered, "unseen")
+
+    def __init__(self, name: str, profile: Chi2Profile) -> None:
+        config = profile.config
+        super().__init__(len(profile.names), config.window_rows, config.stride_rows, np.dtype(np.uint16))
+        self.unseen: list[list[list[Any]]] = [[] for _ in profile.names]
+        """Of each column the latest few [category that the reference lacks, last row that had it]."""
+        self._name = name
+        self._profile = profile
+        self._tables: dict[str, tuple[tuple[str, ...], NDArray[np.uint16]]] = {}  # a cache: it changes no result
+
+    def update(self, batch: FeatureBatch) -> tuple[Outcome, ...]:
+        """Judge every window that the batch completes; a batch without any of the columns leaves the window be."""
+        categorical, names = batch.table.categorical, self._profile.names
+        if batch.table.rows == 0 or not any(name in categorical for name in names):
+            return ()
+        rows = np.full((len(names), batch.table.rows), MISSING, np.uint16)
+        for i, name in enumerate(names):
+            if (column := categorical.get(name)) is not None:
+                rows[i] = self._slots(i, column.categories)[column.codes]
+        outcomes: list[Outcome] = []
+        for start, stop, due in self.cuts(batch.table.rows):
+            self._push(rows, start, stop, batch.offset)
+            self._note_unseen(rows[:, start:stop], start, categorical)
+            if due:
+                outcomes.append(self._verdict())
+        if self.full:
+            distances = total_variation(self._profile.counts, self._counts())
+            outcomes.append(Reading(self._name, names, distances, self._profile.config.effect_threshold))
+        return tuple(outcomes)
+
+    def _slots(self, index: int, categories: tuple[str, ...]) -> NDArray[np.uint16]:
+        """From a batch's codes to slots: one entry for each of its categories, and one for missing."""
+        name, codes = self._profile.names[index], self._profile.codes[index]
+        known = self._tables.get(name)
+        if known is not None and known[0] == categories:
+            return known[1]
+        slots = np.array([*(codes.get(category, len(codes)) for category in categories), MISSING], np.uint16)
+        if len(categories) <= CACHED_CATEGORIES_MAX:
+            self._tables[name] = categories, slots
+        return slots
+
+    def _push(self, rows: NDArray[np.uint16], start: int, stop: int, offset: int) -> None:
+        first, place = self.claim(start, stop, offset)
+        turn = first + min(stop - first, self.window_rows - place)  # the first row that goes to the ring's beginning
+        self.ring[:, place : place + turn - first] = rows[:, first:turn]
+        self.ring[:, : stop - turn] = rows[:, turn:stop]
+
+    def _note_unseen(self, rows: NDArray[np.uint16], start: int, categorical: Mapping[str, Categorical]) -> None:
+        """Keep the names of the last few categories that the reference lacks."""
+        for i, (name, codes) in enumerate(zip(self._profile.names, self._profile.codes, strict=True)):
+            places = np.flatnonzero(rows[i] == len(codes))
+            if len(places) == 0:
+                continue
+            column = categorical[name]
+            backwards, last = np.unique(column.codes[start + places[::-1]], return_index=True)
+            latest = dict(self.unseen[i])
+            for place, code in sorted(zip(places[::-1][last].tolist(), backwards.tolist(), strict=True))[-NAMED_MAX:]:
+                category = column.categories[code][:NAME_CHARACTERS_MAX]
+                latest.pop(category, None)
+                latest[category] = self.seen - rows.shape[1] + place
+            self.unseen[i] = [[category, row] for category, row in latest.items()][-NAMED_MAX:]
+
+    def _counts(self) -> NDArray[np.int64]:
+        """(k, slots) rows of the window in each slot."""
+        from streamd.detectors import kernels
+
+        counts = np.empty_like(self._profile.counts)
+        kernels.count(self.ring, counts)
+        return counts
+
+    def _verdict(self) -> Verdict:
+        profile, config = self._profile, self._profile.config
+        counts = self._counts()
+        distances = total_variation(profile.counts, counts)
+        distances[counts.sum(axis=1) < PRESENT_MIN] = np.nan
+        statistics, freedom = chi_squared(profile.counts, counts)
+        statistics[np.isnan(distances)] = np.nan
+        statistics /= self._times(statistics, freedom)
+        p_values = chi_squared_p_values(statistics, freedom)
+        adjusted = adjust(p_values, config.correction)
+        directions: tuple[Direction, ...] = tuple("changed" for _ in profile.names)
+        finding = drifted(
+            profile.names, distances, adjusted, distances, config.effect_threshold, directions, "TV", self.window_rows
+        )
+        return Verdict(
+            detector=self._name,
+            test="chi2",
+            kind=Kind.FEATURES,
+            columns=profile.names,
+            statistics=statistics,
+            p_values=p_values,
+            adjusted=adjusted,
+            effects=distances,
+            effect_name="total_variation",
+            effect_threshold=config.effect_threshold,
+            directions=directions,
+            window=self.coordinates(),
+            finding=finding + self._unseen_words(),
+        )
+
+    def _times(self, statistics: FloatArray, freedom: FloatArray) -> FloatArray:
+        """τ of each column: the larger of the reference's and the window's."""
+        from streamd.detectors import kernels_dependence
+
+        times = self._profile.times.copy()
+        if self._profile.config.dependence == "none":
+            return times
+        ordered = np.roll(self.ring, -self.oldest, axis=1)  # oldest row first
+        for i, codes in enumerate(self._profile.codes):
+            if statistics[i] > freedom[i]:  # else its p-value is about a half or more, whatever τ is
+                time = kernels_dependence.category_time(ordered[i], len(codes) + 1, self.window_rows)
+                times[i] = max(times[i], time)
+        return times
+
+    def _unseen_words(self) -> str:
+        """What the window has that the reference lacks, as the end of a sentence."""
+        oldest_row = self.seen - self.window_rows
+        found = [
+            f'{name} "{category}"'
+            for name, latest in zip(self._profile.names, self.unseen, strict=True)
+            for category, row in latest
+            if row >= oldest_row
+        ]
+        if not found:
+            return ""
+        more = f" and {len(found) - NAMED_MAX} more" if len(found) > NAMED_MAX else ""
+        return f"; never seen before: {', '.join(found[:NAMED_MAX])}{more}"

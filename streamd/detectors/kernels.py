@@ -1,0 +1,286 @@
+"""The inner loops of the two-sample judge, compiled by numba.
+
+A value becomes the number of its bin among the reference's distinct values r₀ < r₁ < … < r_{q−1}:
+
+    bin      0     1     2     3     4       2q−1      2q
+         ───────┼─────┼─────┼─────┼─────┼ … ┼──────┼────────
+          < r₀    = r₀         = r₁          = r_{q−1}  above
+                        between
+
+so a window's empirical distribution, at every point where the two can differ most, is a cumulative sum
+over its bins. A bin is found through a table of cells: a map that never falls sends a value to its cell, and
+the table says which distinct values lie in that cell.
+
+How they are compiled is told in `compiled`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamd.detectors.compiled import BINS, DOUBLE, INT, LONG, PAIR, compiled, read, written
+from streamd.table import FloatArray
+
+CELLS = 2048  # 4 KB of 16-bit entries for a column: the table stays in the first-level cache while it is used
+LINEAR, LOGARITHMIC = 0, 1
+SCAN = 4  # candidates that are compared at once; more are halved first. Each column ends in as many NaN
+MISSING = -1
+
+BinArray = NDArray[np.uint16] | NDArray[np.uint32]
+IntArray = NDArray[np.int64]
+
+
+@compiled(LONG(DOUBLE, LONG, DOUBLE, DOUBLE, DOUBLE, LONG))
+def cell_of(value: float, kind: int, centre: float, low: float, scale: float, floor: int) -> int:
+    """The cell of a value (not NaN): never falls as the value rises, which is all that the search relies on.
+
+    LINEAR spreads the cells evenly over (value − centre). LOGARITHMIC spreads them over the bits of
+    |value − centre|, exponent first, sign restored: about evenly over the logarithm on either side of the
+    centre. `floor` is the bits of the distance that counts as none; without it nearly all cells would lie between
+    the smallest distance that occurs and the smallest double.
+    """
+    y = value - centre
+    if kind == LOGARITHMIC:
+        distance: Any = np.float64(abs(y))  # numba takes `view` of what was made by np.float64 only
+        y = math.copysign(float(max(distance.view(np.int64) - floor, 0)), y)
+    place = (y - low) * scale
+    if place <= 0.0:
+        return 0
+    if place >= CELLS - 1:  # infinities too
+        return CELLS - 1
+    return int(place)
+
+
+@compiled([(read(DOUBLE, 1), read(DOUBLE, 1), read(LONG, 1), written(t, 1)) for t in BINS])
+def fill_cells(distinct: FloatArray, map_: FloatArray, kind: IntArray, cells: BinArray) -> None:  # pragma: no cover
+    """Write into `cells` (CELLS + 1,) how many distinct values of one column lie in the cells before each one."""
+    counted = 0
+    for cell in range(CELLS):
+        while (
+            counted < len(distinct) and cell_of(distinct[counted], kind[0], map_[0], map_[1], map_[2], kind[1]) < cell
+        ):
+            counted += 1
+        cells[cell] = counted
+    cells[CELLS] = len(distinct)
+
+
+@compiled(
+    [
+        (
+            read(DOUBLE, 2),
+            LONG,
+            LONG,
+            LONG,
+            read(DOUBLE, 1),
+            read(LONG, 1),
+            read(DOUBLE, 2),
+            read(LONG, 2),
+            read(t, 2),
+            written(t, 2),
+        )
+        for t in BINS
+    ]
+)
+def push(
+    values: FloatArray,
+    start: int,
+    stop: int,
+    position: int,
+    distinct: FloatArray,
+    starts: IntArray,
+    maps: FloatArray,
+    kinds: IntArray,
+    cells: BinArray,
+    ring: BinArray,
+) -> None:  # pragma: no cover
+    """Write the bins of `values[:, start:stop]` into `ring` (columns, window), from `position` on, around its end.
+
+    A missing value's bin is MISSING, cut to the ring's type. The last SCAN candidates are compared without a
+    branch: which of them is the right one is not predictable, and a wrong prediction costs more than all four.
+    """
+    window = ring.shape[1]
+    for column in range(ring.shape[0]):
+        base = starts[column]
+        centre, low, scale = maps[column, 0], maps[column, 1], maps[column, 2]
+        kind, floor = kinds[column, 0], kinds[column, 1]
+        place = position
+        for row in range(start, stop):
+            value = values[column, row]
+            if value != value:
+                ring[column, place] = MISSING
+            else:
+                cell = cell_of(value, kind, centre, low, scale, floor)
+                first, last = np.int64(cells[column, cell]), np.int64(cells[column, cell + 1])
+                while last - first > SCAN:
+                    middle = (first + last) >> 1
+                    if distinct[base + middle] < value:
+                        first = middle + 1
+                    else:
+                        last = middle
+                at = base + first
+                first += (
+                    np.int64(distinct[at] < value)
+                    + np.int64(distinct[at + 1] < value)
+                    + np.int64(distinct[at + 2] < value)
+                    + np.int64(distinct[at + 3] < value)
+                )
+                ring[column, place] = 2 * first + np.int64(distinct[base + first] == value)
+            place += 1
+            if place == window:
+                place = 0
+
+
+@compiled([PAIR(read(t, 1), read(t, 1), LONG, LONG, written(s, 1)) for t in BINS for s in (INT, LONG)])
+def _walk(
+    bins: BinArray, rises: BinArray, present: int, total: int, sums: NDArray[Any]
+) -> tuple[Any, Any]:  # pragma: no cover
+    """The highest and lowest value of (share of the window − share of the reference)·m·n over all bins."""
+    q = len(rises)
+    for i in range(q):
+        sums[2 * i] = 0
+        sums[2 * i + 1] = -np.int64(rises[i]) * present
+    sums[2 * q] = 0
+    for row in range(len(bins)):
+        bin_ = np.int64(bins[row])
+        if bin_ <= 2 * q:
+            sums[bin_] += total
+    ahead, highest, lowest = sums[0], sums[0], sums[0]
+    for i in range(1, 2 * q + 1):
+        ahead += sums[i]
+        highest = max(highest, ahead)
+        lowest = min(lowest, ahead)
+    return np.int64(highest), np.int64(lowest)
+
+
+@compiled(
+    [
+        (read(t, 2), read(t, 1), read(LONG, 1), read(LONG, 1), read(LONG, 1), written(LONG, 1), written(DOUBLE, 2))
+        for t in BINS
+    ]
+)
+def distances(
+    ring: BinArray,
+    rises: BinArray,
+    starts: IntArray,
+    sizes: IntArray,
+    totals: IntArray,
+    present: IntArray,
+    signed: FloatArray,
+) -> None:  # pragma: no cover
+    """Compare every column's window with its reference; counted in whole numbers, divided once.
+
+    Args:
+        ring: (columns, window) bins.
+        rises: how many reference values equal each distinct value; column c's from starts[c], sizes[c] of them.
+        totals: (columns,) values in the reference.
+        present: (columns,), written: values in the window that are not missing.
+        signed: (2, columns), written: how far the window's distribution function is above the reference's
+            at most, and how far below. Their maximum is the Kolmogorov–Smirnov distance. NaN: one side is empty.
+    """
+    columns, window = ring.shape
+    longest = 2 * sizes.max() + 1 if columns > 0 else 1
+    narrow = np.empty(longest, np.int32)  # 16 KB for 2,000 distinct values: stays in the first-level cache
+    wide = np.empty(longest if window * totals.max() >= 2**31 else 0, np.int64)
+    for column in range(columns):
+        q, total = sizes[column], totals[column]
+        bins = ring[column]
+        n = 0
+        for row in range(window):
+            n += np.int64(bins[row]) <= 2 * q
+        present[column] = n
+        if n == 0 or total == 0:
+            signed[0, column] = np.nan
+            signed[1, column] = np.nan
+            continue
+        own = rises[starts[column] : starts[column] + q]
+        if n * total < 2**31:
+            highest, lowest = _walk(bins, own, n, total, narrow)
+        else:
+            highest, lowest = _walk(bins, own, n, total, wide)
+        scale = np.float64(n) * np.float64(total)
+        signed[0, column] = highest / scale
+        signed[1, column] = -lowest / scale
+
+
+@compiled([DOUBLE(read(t, 1), read(t, 1), LONG) for t in BINS])
+def textbook_distance(bins: BinArray, rises: BinArray, present: int) -> float:  # pragma: no cover
+    """The distance of one column as textbooks write it, a difference of two shares, which may be one unit in the
+    last place from that of `distances`. scipy computes it so; some of its p-values turn that unit into thousands.
+
+    Args:
+        bins: (window,) bins of the column.
+        rises: (q,) how many reference values equal each distinct value.
+        present: values in the window that are not missing.
+    """
+    q = len(rises)
+    counts = np.zeros(2 * q + 1, np.int64)
+    for row in range(len(bins)):
+        bin_ = np.int64(bins[row])
+        if bin_ <= 2 * q:
+            counts[bin_] += 1
+    total = np.int64(0)
+    for i in range(q):
+        total += np.int64(rises[i])
+    seen, below, furthest = np.int64(0), np.int64(0), 0.0
+    for i in range(q):
+        seen += counts[2 * i]
+        furthest = max(furthest, abs(seen / present - below / total))
+        seen += counts[2 * i + 1]
+        below += np.int64(rises[i])
+        furthest = max(furthest, abs(seen / present - below / total))
+    return furthest
+
+
+@compiled([(read(t, 2), LONG, read(LONG, 1), written(INT, 2)) for t in BINS])
+def centred_ranks(ring: BinArray, position: int, sizes: IntArray, ranks: NDArray[np.int32]) -> None:  # pragma: no cover
+    """Write into `ranks` (columns, window) each row's rank among its column, oldest row (`position`) first.
+
+    Ranks are doubled and centred, so that ties give whole numbers and the mean is 0; a missing value is 0 too.
+    """
+    columns, window = ring.shape
+    counts = np.empty(2 * sizes.max() + 1 if columns > 0 else 1, np.int32)
+    for column in range(columns):
+        bins = 2 * sizes[column] + 1
+        counts[:bins] = 0
+        n = 0
+        for row in range(window):
+            bin_ = np.int64(ring[column, row])
+            if bin_ < bins:
+                counts[bin_] += 1
+                n += 1
+        below = np.int64(0)
+        for slot in range(bins):
+            here = np.int64(counts[slot])
+            counts[slot] = 2 * below + here - n  # 2·(below + (here + 1)/2) − (n + 1)
+            below += here
+        place = position
+        for row in range(window):
+            bin_ = np.int64(ring[column, place])
+            ranks[column, row] = counts[bin_] if bin_ < bins else 0
+            place += 1
+            if place == window:
+                place = 0
+
+
+@compiled([(read(t, 2), written(LONG, 2)) for t in BINS])
+def count(ring: BinArray, counts: IntArray) -> None:  # pragma: no cover
+    """Write into `counts` (columns, slots) how many rows of each column's ring have each number; others are missing."""
+    columns, window = ring.shape
+    slots = counts.shape[1]
+    counts[:] = 0
+    for column in range(columns):
+        for row in range(window):
+            slot = np.int64(ring[column, row])
+            if slot < slots:
+                counts[column, slot] += 1
+
+
+def warm_up() -> None:
+    """Have every loop of the two-sample tests ready: importing them is what compiles or loads them."""
+    from streamd.detectors import kernels_dependence, kernels_tails
+
+    assert kernels_dependence is not kernels_tails

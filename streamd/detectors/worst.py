@@ -1,0 +1,79 @@
+"""The rows that stand out: the highest scores since the last judgement, with their names and values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from streamd.detectors.base import Remembers
+from streamd.model import FeatureBatch, RowFinding
+from streamd.table import FloatArray
+
+Describe = Callable[[int], Mapping[str, float | str | None]]
+
+
+class WorstRows(Remembers):
+    """At most `limit` rows of highest score, worst first; of equal ones the first that came.
+
+    Args:
+        limit: how many; 0 keeps none.
+    """
+
+    remembered: ClassVar[tuple[str, ...]] = ("kept",)
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.kept: list[dict[str, Any]] = []  # {"id", "score", "features"}
+
+    def offer(self, scores: FloatArray, batch: FeatureBatch, start: int, describe: Describe) -> None:
+        """Look at `scores` (rows,), those of the batch's rows from `start` on. NaN is no score.
+
+        `describe` is asked for the values of a row, by its index in the batch, only when the row is kept.
+        """
+        if not self.limit:
+            return
+        floor = self.kept[-1]["score"] if len(self.kept) == self.limit else -np.inf
+        candidates = np.flatnonzero(scores > floor)
+        if not len(candidates):
+            return
+        if len(candidates) > self.limit:
+            candidates = candidates[np.argsort(-scores[candidates], kind="stable")[: self.limit]]
+        for index in candidates.tolist():
+            row = start + index
+            name = batch.ids[row] if batch.ids is not None else f"{batch.offset}:{row}"
+            self.kept.append({"id": name, "score": float(scores[index]), "features": dict(describe(row))})
+        self.kept.sort(key=_score, reverse=True)  # stable: what came first stays first
+        del self.kept[self.limit :]
+
+    def take(self) -> tuple[RowFinding, ...]:
+        """The rows kept, and begin anew."""
+        rows = tuple(RowFinding(row["id"], row["score"], row["features"]) for row in self.kept)
+        self.kept = []
+        return rows
+
+
+class Judgements(Remembers):
+    """Where the two-sample judge's windows end, so that what is summed beside it is cut at the same rows.
+
+    Args:
+        window_rows: rows before the first judgement.
+        stride_rows: rows between two.
+    """
+
+    remembered: ClassVar[tuple[str, ...]] = ("rows_left",)
+
+    def __init__(self, window_rows: int, stride_rows: int | None) -> None:
+        self.rows_left = window_rows
+        self.stride = stride_rows or window_rows
+
+    def cuts(self, rows: int) -> list[int]:
+        """The ends, counted from 1, of the windows that the next `rows` rows complete."""
+        ends = list(range(self.rows_left, rows + 1, self.stride))
+        self.rows_left = (ends[-1] + self.stride if ends else self.rows_left) - rows
+        return ends
+
+
+def _score(row: dict[str, Any]) -> float:
+    return float(row["score"])

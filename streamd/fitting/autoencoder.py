@@ -1,0 +1,149 @@
+"""Train the dense autoencoder on a stream's reference: a pure function of the reference and the Config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamd.detectors.autoencoder import AutoencoderConfig
+from streamd.detectors.base import Reference
+from streamd.scorers.bundle import Bundle, to_bytes
+from streamd.scorers.dense import DenseAutoencoder, Layer, layer_widths, reconstruct
+from streamd.scorers.transform import Inputs, Transform, learn_transform
+
+if TYPE_CHECKING:
+    import torch
+
+BLOCKS = 20
+VALIDATION_EVERY = 10  # of the blocks: 2 of the 10 that are fitted on decide when to stop
+
+
+def fit(config: AutoencoderConfig, reference: Reference) -> bytes:
+    """Learn to reconstruct the reference's rows; safetensors bytes that AutoencoderConfig.profile reads.
+
+    The reference is cut into 20 blocks of neighbouring rows. Of the even ones 8 are learned from and 2 decide
+    when to stop; the odd ones are held out, and their errors are what live errors are later compared with: a
+    network reconstructs the rows that it learned from better than any others, and would call all of those
+    drift. Blocks, and not single rows in turn, because a held-out row between two learned neighbours that
+    resemble it is not held out at all. A reference with too little to learn from gives a bundle without a
+    network, whose note says why.
+
+    Two calls on one machine give the same bytes: all that is random comes from a generator of the call's own,
+    and torch computes on one thread meanwhile.
+    """
+    table = reference.table
+    transform = learn_transform(table, config.bound, config.categories_max)
+    problem = _problem(config, table.rows, transform.inputs)
+    if problem is not None:
+        return to_bytes(_empty(transform, problem))
+    blocks, rows = _blocks(table.rows, config.fit_rows_max)
+    inputs = transform(table.take(rows))
+    held_out = blocks % 2 == 1
+    validating = blocks % VALIDATION_EVERY == 4
+    with _one_thread():
+        layers, epochs = _train(config, inputs[:, ~held_out & ~validating], inputs[:, validating])
+        squared, errors = DenseAutoencoder(layers, "cpu").errors(np.ascontiguousarray(inputs[:, held_out]))
+    learned = int(np.count_nonzero(~held_out & ~validating))
+    bundle = Bundle(
+        transform=transform,
+        layers=layers,
+        errors=errors,
+        input_errors=squared.mean(axis=1, dtype=np.float64),
+        row_threshold=float(np.quantile(errors, config.row_quantile)),
+        note=f"fitted on {learned} of {table.rows} rows, {transform.inputs} inputs, {epochs} epochs; "
+        f"mean error {errors.mean():.3g} on {len(errors)} rows held out",
+    )
+    return to_bytes(bundle)
+
+
+def _problem(config: AutoencoderConfig, rows: int, inputs: int) -> str | None:
+    if inputs == 0:
+        return "not fitted: the reference has no numeric or categorical column with a value"
+    if inputs > config.inputs_max:
+        return f"not fitted: {inputs} inputs are over inputs_max = {config.inputs_max}"
+    if rows < config.fit_rows_min:
+        return f"not fitted: {rows} rows are under fit_rows_min = {config.fit_rows_min}"
+    return None
+
+
+def _empty(transform: Transform, note: str) -> Bundle:
+    nothing = np.zeros(0)
+    unread = Transform((), nothing, nothing, (), transform.bound)
+    return Bundle(unread, (), nothing, nothing, 0.0, note)
+
+
+def _blocks(rows: int, rows_max: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The block of each chosen row, and the row; of a long reference the first rows of every block."""
+    every = np.arange(rows)
+    block = every * BLOCKS // rows
+    place = every - np.searchsorted(block, block)  # within its block
+    chosen = np.flatnonzero(place < max(1, rows_max // BLOCKS))
+    return block[chosen], chosen
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums of one order: several threads would split them."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train(config: AutoencoderConfig, learned: Inputs, validated: Inputs) -> tuple[tuple[Layer, ...], int]:
+    """Adam (Kingma and Ba 2015) on the mean squared error, until `patience_epochs` bring nothing better.
+
+    Args:
+        learned: (inputs, rows).
+        validated: (inputs, rows) that decide when to stop.
+
+    Returns:
+        The layers of the best epoch, and how many epochs there were.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(config.seed)
+    parameters = _first_parameters(layer_widths(len(learned), config.hidden), generator)
+    flat = [parameter for layer in parameters for parameter in layer]
+    optimiser = torch.optim.Adam(flat, lr=config.learning_rate, fused=True)
+    rows, check = torch.from_numpy(np.ascontiguousarray(learned)), torch.from_numpy(np.ascontiguousarray(validated))
+    count = rows.shape[1]
+    step = min(config.batch_rows, count)
+    epochs_max = max(1, min(config.epochs_max, config.steps_max // (count // step)))
+    best, best_loss, best_epoch, epoch = [p.detach().clone() for p in flat], float("inf"), 0, 0
+    for epoch in range(1, epochs_max + 1):
+        shuffled = rows[:, torch.randperm(count, generator=generator)]
+        for start in range(0, count - step + 1, step):
+            batch = shuffled[:, start : start + step]
+            optimiser.zero_grad()
+            torch.nn.functional.mse_loss(reconstruct(parameters, batch), batch).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        with torch.no_grad():
+            loss = float(torch.nn.functional.mse_loss(reconstruct(parameters, check), check))
+        if loss < best_loss:
+            best, best_loss, best_epoch = [p.detach().clone() for p in flat], loss, epoch
+        elif epoch - best_epoch >= config.patience_epochs:
+            break
+    layers = tuple((best[i].numpy(), best[i + 1].numpy()[:, 0].copy()) for i in range(0, len(best), 2))
+    return layers, epoch
+
+
+def _first_parameters(widths: tuple[int, ...], generator: torch.Generator) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Weights (out, in) drawn uniformly from ±√(6 / (in + out)) (Glorot and Bengio 2010), biases (out, 1) of 0."""
+    import torch
+
+    parameters = []
+    for wide, narrow in pairwise(widths):
+        limit = (6 / (wide + narrow)) ** 0.5
+        weights = (torch.rand(narrow, wide, generator=generator) * 2 - 1) * limit
+        parameters.append((weights.requires_grad_(), torch.zeros(narrow, 1, requires_grad=True)))
+    return parameters

@@ -1,0 +1,215 @@
+"""The admin HTTP: metrics, probes, what is watched. Read-only, on a thread and an event loop of its own.
+
+Handlers are plain functions, which starlette runs on worker threads: a slow page never holds up a probe.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+import structlog
+import uvicorn
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from streamd.errors import ConfigError
+from streamd.observe.board import Board
+from streamd.observe.health import Health
+from streamd.observe.logs import mask
+from streamd.observe.page import CONTENT_SECURITY_POLICY, PAGE
+
+log = structlog.get_logger("streamd.admin")
+
+_STREAMS_DEFAULT = 100  # what the page shows
+_STREAMS_MAX = 10_000  # in one answer: some megabytes
+
+_START_SECONDS = 10.0
+_STOP_SECONDS = 3.0
+
+
+def create_app(
+    registry: CollectorRegistry,
+    board: Board,
+    health: Health,
+    config_json: Callable[[], str] | Mapping[str, Any],
+    version: str,
+) -> Starlette:
+    """The application.
+
+    Args:
+        registry: what `/metrics` shows.
+        board: what `/streams` shows.
+        health: what the probes ask; none of it asks the broker.
+        config_json: the effective configuration; its secrets are masked here once more, by their keys.
+        version: of streamd.
+    """
+
+    def metrics(request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), media_type=None, headers={"content-type": content_type})
+
+    def livez(_request: Request) -> Response:
+        report = health.report()
+        return _json({"live": report.live, "beat_seconds": report.beat_seconds}, 200 if report.live else 503)
+
+    def readyz(_request: Request) -> Response:
+        report = health.report()
+        body = {"ready": report.ready, "state": report.state.value, "reasons": list(report.reasons)}
+        return _json(body, 200 if report.ready else 503)
+
+    def version_(_request: Request) -> Response:
+        return _json({"version": version})
+
+    def config(_request: Request) -> Response:
+        whole = orjson.loads(config_json()) if callable(config_json) else config_json
+        return _json(mask(whole))
+
+    def streams(request: Request) -> Response:
+        try:
+            limit = _whole_number(request, "limit", _STREAMS_DEFAULT, _STREAMS_MAX)
+            offset = _whole_number(request, "offset", 0, 2**31)
+        except ValueError as error:
+            return _json({"error": str(error)}, 400)
+        return _json(board.page(limit, offset, request.query_params.get("search", "")))
+
+    def page(_request: Request) -> Response:
+        return HTMLResponse(PAGE, headers={"content-security-policy": CONTENT_SECURITY_POLICY})
+
+    handlers = {
+        "/": page,
+        "/metrics": metrics,
+        "/livez": livez,
+        "/readyz": readyz,
+        "/version": version_,
+        "/config": config,
+        "/streams": streams,
+    }
+    return Starlette(routes=[Route(path, handler) for path, handler in handlers.items()])
+
+
+class AdminServer:
+    """uvicorn on a thread of its own.
+
+    Args:
+        app: what to serve.
+        host, port: where; port 0 takes any free one.
+    """
+
+    def __init__(self, app: Starlette, host: str, port: int) -> None:
+        self._app = app
+        self._host = host
+        self._port = port
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+        self.address: tuple[str, int] = (host, port)
+        """Host and port that it listens on; the real port once it is started."""
+
+    @property
+    def url(self) -> str:
+        host, port = self.address
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def start(self) -> None:
+        """Listen and serve; returns when requests are answered.
+
+        Raises:
+            ConfigError: the address cannot be listened on.
+        """
+        listener = _listener(self._host, self._port)
+        self.address = listener.getsockname()[:2]
+        # No log_config: uvicorn's lines go where all others go. A loop of its own kind is not needed: asyncio's.
+        settings = uvicorn.Config(
+            self._app,
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            limit_concurrency=100,
+            timeout_keep_alive=15,
+            timeout_graceful_shutdown=1,
+        )
+        self._server = _Server(settings)
+        # A daemon thread: a reader that never finishes must not hold the process when it is told to go.
+        self._thread = threading.Thread(target=self._server.run, args=([listener],), name="admin", daemon=True)
+        self._thread.start()
+        if not self._server.answering.wait(_START_SECONDS):
+            raise RuntimeError(f"the admin server did not start within {_START_SECONDS:.0f} s")
+
+    def stop(self) -> None:
+        """Stop listening and end what is open, within three seconds. May be called twice, or without `start`."""
+        if self._server is None or self._thread is None:
+            return
+        self._server.should_exit = True
+        self._thread.join(_STOP_SECONDS)
+        if self._thread.is_alive():
+            log.warning("the admin server did not end in time; it ends with the process")
+        self._server = self._thread = None
+
+
+def serve(app: Starlette, host: str, port: int) -> AdminServer:
+    """A started AdminServer. Raises ConfigError where the address cannot be listened on."""
+    server = AdminServer(app, host, port)
+    server.start()
+    return server
+
+
+class _Server(uvicorn.Server):
+    """Says when it answers. Off the main thread uvicorn touches no signal."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.answering = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.answering.set()
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """A socket bound here and now, so that a taken port is told before anything else begins."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            # Otherwise a restart would wait for the connections of the last process to be forgotten.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(128)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        remedy = "set admin.port (STREAMD_ADMIN__PORT) to a free port, or to 0 for any"
+        if isinstance(error, socket.gaierror):
+            remedy = "set admin.host to an address of this machine"
+        reason = error.strerror or str(error)
+        raise ConfigError(f"admin: cannot listen on {host}:{port} ({reason}); {remedy}") from error
+    return listener
+
+
+def _whole_number(request: Request, name: str, default: int, maximum: int) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= maximum):
+        raise ValueError(f"{name} must be a whole number from 0 to {maximum}, not {text[:40]!r}")
+    return int(text)
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    headers = {"cache-control": "no-store"}
+    return Response(orjson.dumps(body, default=str), status, headers, media_type="application/json")

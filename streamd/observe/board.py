@@ -1,0 +1,272 @@
+"""What each stream looks like now, built from effects alone: the source of `/streams` and of per-stream gauges.
+
+One thread writes (the pump, by `observe` and `revoked`), any other may read. A lock guards every change and
+every copy; readers hold it for one stream at a time, some microseconds, so that a slow reader of 10,000
+streams never holds the pump. What is handed out is a copy that nobody changes any more.
+
+The engines bound it: a stream leaves when its engine forgets it (evicted, reset) or its partition is revoked.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from streamd.model import (
+    Alert,
+    BatchJudged,
+    Effect,
+    JsonValue,
+    Reading,
+    Severity,
+    StreamChanged,
+    Verdict,
+)
+
+Place = tuple[str, int]
+"""A topic and the number of one of its partitions."""
+
+_NOTES_MAX = 5  # per stream, the newest: what happened before is in the log
+_WORST_COLUMNS_MAX = 3  # per judgement: enough to see what moved; the alert names the rest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judgement:
+    """The last verdict of one test of one detector, with its grade."""
+
+    verdict: Verdict
+    severity: Severity
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StreamView:
+    """One stream at one moment. Nobody changes it.
+
+    Attributes:
+        state: `learning` (no judgement yet), `watching` or `firing`.
+        severity: the gravest alert that fires now; NONE when none does.
+        reference: where normal comes from, in words; None while there is none.
+        rows, batches: since this process holds the stream.
+    """
+
+    stream: str
+    place: Place
+    rows: int
+    batches: int
+    event_time_ms: int | None
+    reference: str | None
+    severity: Severity
+    judgements: tuple[Judgement, ...]
+    readings: tuple[Reading, ...]
+    firing: tuple[Alert, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def state(self) -> str:
+        if self.firing:
+            return "firing"
+        return "watching" if self.judgements else "learning"
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """What `/streams` says of it. Times are epoch milliseconds; None is "not yet" or "not a number"."""
+        return {
+            "stream": self.stream,
+            "topic": self.place[0],
+            "partition": self.place[1],
+            "state": self.state,
+            "severity": self.severity.word,
+            "reference": self.reference,
+            "rows": self.rows,
+            "batches": self.batches,
+            "event_time_ms": self.event_time_ms,
+            "firing": [_alert_json(alert) for alert in self.firing],
+            "judgements": [_judgement_json(judgement) for judgement in self.judgements],
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    """The writer's own. Keys of the dicts name an incident as the policy does: detector, kind, test."""
+
+    rows: int = 0
+    batches: int = 0
+    event_time_ms: int | None = None
+    reference: str | None = None
+    severity: Severity = Severity.NONE
+    judgements: dict[tuple[str, str, str], Judgement] = field(default_factory=dict)
+    readings: dict[tuple[str, tuple[str, ...]], Reading] = field(default_factory=dict)
+    firing: dict[tuple[str, str, str], Alert] = field(default_factory=dict)
+    notes: deque[str] = field(default_factory=lambda: deque(maxlen=_NOTES_MAX))
+
+
+class Board:
+    """The streams that this process holds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._places: dict[Place, dict[str, _Stream]] = {}
+
+    # --- The writer ---
+
+    def observe(self, effects: Iterable[Effect], topic: str, partition: int) -> None:
+        """Take in what the engine of one partition said."""
+        with self._lock:
+            streams = self._places.setdefault((topic, partition), {})
+            for effect in effects:
+                match effect:
+                    case BatchJudged():
+                        _judged(streams, effect)
+                    case Alert():
+                        _alerted(streams, effect)
+                    case StreamChanged():
+                        _changed(streams, effect)
+                    case _:
+                        pass
+
+    def revoked(self, partitions: Collection[Place]) -> None:
+        """These partitions' streams are another process's now."""
+        with self._lock:
+            for topic, number in partitions:
+                self._places.pop((topic, number), None)
+
+    # --- Readers ---
+
+    def __len__(self) -> int:
+        with self._lock:
+            return sum(map(len, self._places.values()))
+
+    def views(self) -> list[StreamView]:
+        """A copy of every stream, in the order in which they were first seen within each partition."""
+        views = []
+        for place, name, stream in self._all():
+            with self._lock:
+                views.append(_view(place, name, stream))
+        return views
+
+    def page(self, limit: int, offset: int = 0, search: str = "") -> dict[str, JsonValue]:
+        """`limit` streams from `offset` on, worst first, of those whose name contains `search`.
+
+        Worst: the gravest firing alert, then the most recent event, then by name.
+        """
+        found = [each for each in self._all() if search in each[1]]
+        found.sort(key=lambda each: (-each[2].severity, -(each[2].event_time_ms or 0), each[1]))
+        page: list[JsonValue] = []
+        for place, name, stream in found[offset : offset + limit]:
+            with self._lock:
+                view = _view(place, name, stream)
+            page.append(view.as_json())
+        return {"total": len(found), "offset": offset, "limit": limit, "streams": page}
+
+    def _all(self) -> list[tuple[Place, str, _Stream]]:
+        with self._lock:
+            return [
+                (place, name, stream) for place, streams in self._places.items() for name, stream in streams.items()
+            ]
+
+
+def _judged(streams: dict[str, _Stream], effect: BatchJudged) -> None:
+    stream = streams.get(effect.stream)
+    if stream is None:
+        stream = streams[effect.stream] = _Stream()
+    stream.rows += effect.rows
+    stream.batches += 1
+    stream.event_time_ms = effect.event_time_ms
+    severities = iter(effect.severities)
+    for outcome in effect.outcomes:
+        if isinstance(outcome, Verdict):
+            key = (outcome.detector, outcome.kind.value, outcome.test)
+            stream.judgements[key] = Judgement(outcome, next(severities))
+        else:
+            stream.readings[outcome.detector, outcome.columns] = outcome
+
+
+def _alerted(streams: dict[str, _Stream], alert: Alert) -> None:
+    key = (alert.detector, alert.kind.value, alert.test)
+    stream = streams.get(alert.stream)
+    if alert.status == "firing":
+        if stream is None:
+            stream = streams[alert.stream] = _Stream()
+        stream.firing[key] = alert
+    elif stream is not None:
+        stream.firing.pop(key, None)
+    if stream is not None:
+        stream.severity = max((a.severity for a in stream.firing.values()), default=Severity.NONE)
+
+
+def _changed(streams: dict[str, _Stream], effect: StreamChanged) -> None:
+    match effect.what:
+        case "evicted" | "reset":  # its engine has forgotten it: nothing would ever take it from here again
+            streams.pop(effect.stream, None)
+        case "seen":
+            streams.setdefault(effect.stream, _Stream())
+        case "reference":  # its detectors start anew: what they said before is about another normal
+            stream = streams.setdefault(effect.stream, _Stream())
+            stream.reference = effect.detail
+            stream.judgements.clear()
+            stream.readings.clear()
+            stream.notes.clear()
+        case "fitted" | "not_fitted" | "acknowledged":
+            if effect.stream in streams:  # an acknowledgement may name any stream
+                streams[effect.stream].notes.append(effect.detail)
+
+
+def _view(place: Place, name: str, stream: _Stream) -> StreamView:
+    return StreamView(
+        stream=name,
+        place=place,
+        rows=stream.rows,
+        batches=stream.batches,
+        event_time_ms=stream.event_time_ms,
+        reference=stream.reference,
+        severity=stream.severity,
+        judgements=tuple(stream.judgements.values()),
+        readings=tuple(stream.readings.values()),
+        firing=tuple(stream.firing.values()),
+        notes=tuple(stream.notes),
+    )
+
+
+def _alert_json(alert: Alert) -> JsonValue:
+    return {
+        "id": alert.id,
+        "detector": alert.detector,
+        "severity": alert.severity.word,
+        "started_at_ms": alert.started_at_ms,
+        "summary": alert.summary,
+    }
+
+
+def _judgement_json(judgement: Judgement) -> JsonValue:
+    verdict = judgement.verdict
+    effects = np.where(np.isnan(verdict.effects), -1.0, verdict.effects)
+    worst = np.argsort(-effects, kind="stable")[:_WORST_COLUMNS_MAX]
+    columns: list[JsonValue] = [
+        {
+            "name": verdict.columns[i],
+            "effect": _finite(verdict.effects[i]),
+            "p_value": None if verdict.adjusted is None else _finite(verdict.adjusted[i]),
+            "direction": verdict.directions[i],
+        }
+        for i in worst
+    ]
+    summary: Mapping[str, JsonValue] = {
+        "detector": verdict.detector,
+        "test": verdict.test,
+        "kind": verdict.kind.value,
+        "severity": judgement.severity.word,
+        "effect_name": verdict.effect_name,
+        "effect_threshold": _finite(verdict.effect_threshold),
+        "finding": verdict.finding,
+        "columns": columns,
+        "last_offset": verdict.window.last_offset,
+    }
+    return dict(summary)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,240 @@
+"""The one declared table of metrics: name, kind, labels and what an operator should conclude.
+
+The names are an interface: tests/golden/metrics.txt changes only together with the CHANGELOG.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FamilyKind = Literal["counter", "gauge", "histogram"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Family:
+    """One metric family, compared by identity. `buckets`: upper bounds, in the unit that the name ends with."""
+
+    name: str
+    kind: FamilyKind
+    labels: tuple[str, ...]
+    help: str
+    buckets: tuple[float, ...] = ()
+
+
+# From one small batch (50 µs) to a million rows in one message.
+_WORK_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+# From one acknowledgement of a near broker to the delivery timeout.
+_DELIVERY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_FIT_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
+
+# --- Records in and out ---------------------------------------------------------------------------
+
+RECORDS_CONSUMED = Family(
+    "streamd_records_consumed_total",
+    "counter",
+    ("topic",),
+    "Records read from Kafka. No increase while producers send means that the daemon is not assigned or is stuck.",
+)
+BYTES_CONSUMED = Family(
+    "streamd_bytes_consumed_total",
+    "counter",
+    ("topic",),
+    "Bytes of the values read from Kafka. Growing faster than the records means that batches became larger.",
+)
+RECORDS_REJECTED = Family(
+    "streamd_records_rejected_total",
+    "counter",
+    ("topic", "reason"),
+    "Records sent to the dead-letter topic. A sudden rise usually means that a producer changed its schema.",
+)
+RECORDS_SKIPPED = Family(
+    "streamd_records_skipped_total",
+    "counter",
+    ("topic",),
+    "Records that no client can read, passed over and lost to us: a broken checksum, a header that is not UTF-8.",
+)
+RECORDS_PRODUCED = Family(
+    "streamd_records_produced_total",
+    "counter",
+    (),
+    "Alerts, commands and dead letters that the broker acknowledged.",
+)
+DELIVERY_SECONDS = Family(
+    "streamd_delivery_seconds",
+    "histogram",
+    (),
+    "Time to make the effects and then the offsets of one poll durable. Slow means a slow or distant broker.",
+    _DELIVERY_SECONDS,
+)
+DELIVERY_FAILURES = Family(
+    "streamd_delivery_failures_total",
+    "counter",
+    ("cause",),
+    "Deliveries that could not be made sure and are tried again. Rising without end: nothing is committed, "
+    "look at the broker and at the producer's rights.",
+)
+LAG = Family(
+    "streamd_consumer_lag_records",
+    "gauge",
+    ("topic", "partition"),
+    "Records between our position and the end of a partition. Growing means too few workers, or a stuck partition.",
+)
+PARTITIONS_ASSIGNED = Family(
+    "streamd_partitions_assigned",
+    "gauge",
+    (),
+    "Partitions that this process holds. 0 for long: more workers than partitions, or it is not in the group.",
+)
+PARTITIONS_PAUSED = Family(
+    "streamd_partitions_paused",
+    "gauge",
+    (),
+    "Partitions that are not fetched, because the daemon is behind or waits for a fit. Should return to 0.",
+)
+ASSIGNMENTS = Family(
+    "streamd_partition_assignments_total",
+    "counter",
+    ("outcome",),
+    "Partitions assigned to and revoked from this process. Rising steadily means that members come and go.",
+)
+BROKER_UP = Family(
+    "streamd_broker_up",
+    "gauge",
+    (),
+    "1 while the broker answers, 0 while the daemon waits for it. At 0 nothing is watched.",
+)
+
+# --- Work -----------------------------------------------------------------------------------------
+
+PROCESSING_SECONDS = Family(
+    "streamd_processing_seconds",
+    "histogram",
+    ("topic",),
+    "Time to fold one record into its partition's state. The rate of its sum is the share of a core in use: near 1, "
+    "add workers.",
+    _WORK_SECONDS,
+)
+BATCHES_JUDGED = Family(
+    "streamd_batches_judged_total",
+    "counter",
+    ("topic",),
+    "Feature batches that went through their stream's detectors.",
+)
+ROWS_JUDGED = Family(
+    "streamd_rows_judged_total",
+    "counter",
+    ("topic",),
+    "Rows of those batches. No increase while records are consumed: look at streamd_records_rejected_total.",
+)
+TELEMETRY_POINTS = Family(
+    "streamd_telemetry_points_total",
+    "counter",
+    ("topic",),
+    "Steps of training runs that were read.",
+)
+EVENT_TIME = Family(
+    "streamd_event_timestamp_seconds",
+    "gauge",
+    ("topic", "partition"),
+    "Unix time of the newest event judged. time() minus this is how old the newest thing known is.",
+)
+
+# --- Findings -------------------------------------------------------------------------------------
+
+VERDICTS = Family(
+    "streamd_verdicts_total",
+    "counter",
+    ("detector", "severity"),
+    "Judgements by grade. A detector without `none` never finds peace: its reference does not fit its stream.",
+)
+ALERTS = Family(
+    "streamd_alerts_total",
+    "counter",
+    ("detector", "severity", "status"),
+    "Alerts that fired and resolved. Firing minus resolved of one detector is about what is open.",
+)
+COMMANDS = Family(
+    "streamd_commands_total",
+    "counter",
+    ("command", "mode"),
+    "Commands published. In mode `shadow` nobody obeys them: compare them with what people did, then enforce.",
+)
+STREAM_CHANGES = Family(
+    "streamd_stream_changes_total",
+    "counter",
+    ("change",),
+    "What happened to streams. `evicted` rising: more streams than streams_max, each return starts anew; "
+    "`seen` rising: producers invent stream names; `not_fitted`: a detector has no model, /streams says why.",
+)
+FIT_SECONDS = Family(
+    "streamd_fit_seconds",
+    "histogram",
+    ("outcome",),
+    "Time to fit one detector to one stream's reference; its partition waits for that long.",
+    _FIT_SECONDS,
+)
+
+# --- What each stream looks like now --------------------------------------------------------------
+
+STREAM_SEVERITY = Family(
+    "streamd_stream_severity",
+    "gauge",
+    ("stream",),
+    "The gravest alert that fires on a stream now: 0 none, 1 info, 2 warning, 3 critical. "
+    "`other`: the gravest among the streams over the label cap.",
+)
+WINDOW_STATISTIC = Family(
+    "streamd_window_statistic",
+    "gauge",
+    ("stream", "detector", "feature"),
+    "The statistic of the sliding window at the last batch. For the eye: it is judged once per full window only.",
+)
+WINDOW_STATISTIC_THRESHOLD = Family(
+    "streamd_window_statistic_threshold",
+    "gauge",
+    ("stream", "detector"),
+    "What streamd_window_statistic is drawn against.",
+)
+VERDICT_EFFECT = Family(
+    "streamd_verdict_effect",
+    "gauge",
+    ("stream", "detector", "test", "feature"),
+    "How large the difference was in the last judgement. It matters over streamd_verdict_effect_threshold.",
+)
+VERDICT_EFFECT_THRESHOLD = Family(
+    "streamd_verdict_effect_threshold",
+    "gauge",
+    ("stream", "detector", "test"),
+    "The effect that matters. Change it where streamd_verdict_effect shows that quiet weeks come near it.",
+)
+VERDICT_P_VALUE = Family(
+    "streamd_verdict_p_value",
+    "gauge",
+    ("stream", "detector", "test", "feature"),
+    "The p-value of the last judgement, corrected for the number of columns. Small alone is no reason to act: "
+    "it says that the difference is not chance, not that it matters. `other`: the smallest.",
+)
+
+# --- The process ----------------------------------------------------------------------------------
+
+STREAMS = Family(
+    "streamd_streams",
+    "gauge",
+    (),
+    "Streams held in memory. Near streams_max times the partitions, the next one evicts another.",
+)
+STATE_BYTES = Family(
+    "streamd_state_bytes",
+    "gauge",
+    (),
+    "Memory of all streams' state and references. This is what to size the container by.",
+)
+BUILD_INFO = Family(
+    "streamd_build_info",
+    "gauge",
+    ("version", "python"),
+    "Always 1. Join on it to see which release judged what.",
+)
+
+FAMILIES: tuple[Family, ...] = tuple(value for value in globals().values() if isinstance(value, Family))

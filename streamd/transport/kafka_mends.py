@@ -1,0 +1,90 @@
+"""Two mends of kafka-python 3.0.12, put on the clients that are made here and on nothing else.
+
+A finished join is thrown away. A join goes on in the background when the `poll` that began it times out. When it ends
+before the next `poll`, that poll takes "done" for "nothing under way" and joins again, which makes the whole group
+rebalance again: two members that spend half of their time between polls never come to rest (21 s and thirty
+generations instead of 0.6 s and three).
+
+A broker's last words are not heard. What is read together with the end of a connection is dropped, and a broker that
+refuses a login says why and hangs up; and what is heard while bootstrapping is logged and tried again until the
+deadline. The client takes a wrong password for a network that fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kafka import KafkaConsumer
+from kafka import errors as kafka_errors
+from kafka.coordinator.base import MemberState
+from kafka.net.compat import KafkaNetClient
+
+REFUSED = (
+    kafka_errors.SaslAuthenticationFailedError,
+    kafka_errors.UnsupportedSaslMechanismError,
+    kafka_errors.IllegalSaslStateError,
+    kafka_errors.AuthorizationError,
+)
+"""The broker answers, and does not want us."""
+
+
+class _Finished:
+    """A finished join that says it is under way, so that the client waits for it, at once gets it, and goes on."""
+
+    is_done = False
+
+    def __init__(self, task: Any) -> None:
+        self._task = task
+
+    def add_callback(self, callback: Callable[[Any], None]) -> None:
+        self._task.add_callback(callback)
+
+    def add_errback(self, callback: Callable[[BaseException], None]) -> None:
+        self._task.add_errback(callback)
+
+
+def keep_finished_join(consumer: KafkaConsumer) -> None:
+    """Call before each `poll`, on the thread that polls."""
+    coordinator = consumer._coordinator
+    task = coordinator._join_task
+    if (
+        task is not None
+        and task.is_done
+        and task.succeeded()
+        and coordinator.state is MemberState.REBALANCING  # else the membership was lost in the meantime
+        and not coordinator._generation.is_lost()
+    ):
+        coordinator._join_task = _Finished(task)
+
+
+def keep_last_words(client: KafkaNetClient) -> None:
+    """Call on a new client: what was read comes first, and a login that is refused ends the bootstrap."""
+    manager = client._manager
+    build_transport, get_connection = manager._build_transport, manager.get_connection
+    refusals: dict[Any, Exception] = {}
+
+    async def build(*args: Any, **kwargs: Any) -> Any:
+        transport = await build_transport(*args, **kwargs)
+        receive = transport._sock_recv
+
+        def receive_data_first() -> tuple[bytes, Exception | None]:
+            data, error = receive()
+            return data, None if data else error  # the next read finds the end again
+
+        transport._sock_recv = receive_data_first
+        return transport
+
+    def connect(node_id: Any, *args: Any, **kwargs: Any) -> Any:
+        if node_id in refusals:
+            raise refusals.pop(node_id)
+        connection = get_connection(node_id, *args, **kwargs)
+        if manager.cluster.is_bootstrap(node_id):
+            connection._init_future.add_errback(lambda error: remember(node_id, error))
+        return connection
+
+    def remember(node_id: Any, error: Exception) -> None:
+        if isinstance(error, REFUSED):
+            refusals[node_id] = error
+
+    manager._build_transport, manager.get_connection = build, connect

@@ -1,0 +1,52 @@
+"""Fixtures that several parts of the tests share: brokers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from brokers import HOW_TO_GET_KAFKA, ExternalKafka, RealKafka, kafka_launcher
+
+from streamd.transport.embedded import EmbeddedBroker
+
+
+@pytest.fixture(scope="session")
+def embedded_broker() -> Iterator[EmbeddedBroker]:
+    """Tansu, for the whole session. Use topics and groups that nobody else uses."""
+    with EmbeddedBroker() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka | ExternalKafka]:
+    """A real Kafka, for the whole session. Use topics and groups that nobody else uses."""
+    external = os.environ.get("STREAMD_TEST_KAFKA")
+    if external:
+        yield ExternalKafka(external)
+        return
+    launcher = kafka_launcher()
+    if launcher is None:
+        pytest.skip(HOW_TO_GET_KAFKA)
+    broker = RealKafka(launcher, tmp_path_factory.mktemp("kafka"))
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def make_kafka(tmp_path: Path) -> Iterator[Callable[..., RealKafka]]:
+    """Makes real brokers for one test alone, to kill or to configure; the arguments are RealKafka's."""
+    launcher = kafka_launcher()
+    if launcher is None:
+        pytest.skip(HOW_TO_GET_KAFKA)
+    brokers: list[RealKafka] = []
+
+    def make(*args: object, **kwargs: object) -> RealKafka:
+        brokers.append(RealKafka(launcher, tmp_path / f"kafka{len(brokers)}", *args, **kwargs))  # type: ignore[arg-type]
+        return brokers[-1]
+
+    yield make
+    for broker in brokers:
+        broker.kill()

@@ -1,0 +1,309 @@
+"""`zscore`: against brute force and scipy, on healthy autocorrelated data, and with what batches really look like."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.signal import lfilter
+
+from streamd.detectors.base import Detector
+from streamd.detectors.kernels_columns import batch_moments, past_moments, value_counts
+from streamd.detectors.zscore import ZscoreConfig
+from streamd.model import FeatureBatch, Verdict
+from streamd.state import pack, unpack
+from streamd.table import FloatArray, Table
+
+MINUTE = 60_000
+METHODS = ["standard", "robust", "moving_average"]
+
+
+def feed(detector: Detector, offset: int, values: dict[str, FloatArray], time_ms: int = 0) -> Verdict | None:
+    rows = len(next(iter(values.values()), []))
+    outcomes = detector.update(FeatureBatch("s", time_ms, offset, Table(rows, values)))
+    assert all(isinstance(outcome, Verdict) for outcome in outcomes)
+    return outcomes[0] if outcomes else None  # type: ignore[return-value]
+
+
+def loud(verdict: Verdict | None) -> bool:
+    if verdict is None:
+        return False
+    assert verdict.adjusted is not None
+    return bool(((verdict.adjusted <= 0.001) & (verdict.effects > verdict.effect_threshold)).any())
+
+
+def learned(detector: Detector, batches: int = 50, rows: int = 256, seed: int = 0) -> list[FloatArray]:
+    rng = np.random.default_rng(seed)
+    past = [rng.normal(size=rows) for _ in range(batches)]
+    for offset, values in enumerate(past):
+        feed(detector, offset, {"x": values}, offset * MINUTE)
+    return past
+
+
+def test_the_statistic_is_the_textbooks_z_of_the_batch_mean() -> None:
+    detector = ZscoreConfig(dependence="none").build("z", None)
+    means = np.array([values.mean() for values in learned(detector)])
+    now = np.random.default_rng(1).normal(0.1, 1, 256)
+    verdict = feed(detector, 50, {"x": now})
+    assert verdict is not None
+    assert verdict.statistics == pytest.approx([(now.mean() - means.mean()) / means.std(ddof=1)], rel=1e-9)
+
+
+def test_the_p_value_is_that_of_the_prediction_interval() -> None:
+    """The same as a two-sample t-test with equal variances of the past means against this one mean."""
+    detector = ZscoreConfig(dependence="none", looks=1).build("z", None)
+    means = [values.mean() for values in learned(detector)]
+    now = np.random.default_rng(1).normal(0.1, 1, 256)
+    verdict = feed(detector, 50, {"x": now})
+    assert verdict is not None
+    expected = stats.ttest_ind([now.mean()], means).pvalue
+    assert verdict.p_values == pytest.approx([expected], rel=1e-9)
+    assert verdict.adjusted == pytest.approx([expected], rel=1e-9)
+
+
+def test_the_effect_is_the_shift_in_deviations_of_a_row() -> None:
+    detector = ZscoreConfig().build("z", None)
+    past = learned(detector)
+    now = np.random.default_rng(1).normal(2, 1, 256)
+    verdict = feed(detector, 50, {"x": now})
+    assert verdict is not None
+    means = np.array([values.mean() for values in past])
+    spread = max(np.mean([values.var() for values in past]) + means.var(ddof=1), now.var())
+    assert verdict.effects == pytest.approx([(now.mean() - means.mean()) / np.sqrt(spread)], rel=1e-9)
+
+
+def test_the_robust_method_uses_median_and_mad() -> None:
+    detector = ZscoreConfig(method="robust").build("z", None)
+    means = np.array([values.mean() for values in learned(detector, 41)])
+    now = np.random.default_rng(1).normal(0.1, 1, 256)
+    verdict = feed(detector, 50, {"x": now})
+    assert verdict is not None
+    scale = stats.median_abs_deviation(means, scale="normal") * 41 / 40.2
+    assert verdict.statistics == pytest.approx([(now.mean() - np.median(means)) / scale], rel=1e-4)
+
+
+def test_the_moving_average_looks_back_one_day_of_event_time() -> None:
+    """Against a brute-force window over parts of a quarter of an hour, late batches among them."""
+    rng = np.random.default_rng(3)
+    detector = ZscoreConfig(method="moving_average", window_hours=24).build("z", None)
+    width = 15 * MINUTE
+    seen: list[tuple[int, float]] = []
+    for offset in range(400):
+        time_ms = 10**12 + offset * 11 * MINUTE - (300 * MINUTE if offset % 7 == 3 else 0)
+        values = rng.normal(size=64)
+        verdict = feed(detector, offset, {"x": values}, time_ms)
+        bucket = time_ms // width
+        window = np.array([mean for t, mean in seen if 0 <= bucket - t // width < 96])
+        late = offset % 7 == 3  # for these, some of the day before is gone already
+        if verdict is None:
+            assert len(window) < 30
+        elif not late:
+            assert verdict.statistics == pytest.approx([(values.mean() - window.mean()) / window.std(ddof=1)], rel=1e-9)
+        seen.append((time_ms, float(values.mean())))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_shift_of_one_deviation_is_loud_at_the_first_batch_and_named(method: str) -> None:
+    for rows in (100, 256, 1000):
+        detector = ZscoreConfig.model_validate({"method": method}).build("z", None)
+        learned(detector, 50, rows)
+        verdict = feed(detector, 50, {"x": np.random.default_rng(9).normal(-1, 1, rows)}, 50 * MINUTE)
+        assert verdict is not None
+        assert loud(verdict)
+        assert verdict.directions == ("down",)
+        assert verdict.finding.startswith("x drifted down (z=-")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_batch_that_alarmed_is_not_learned(method: str) -> None:
+    detector = ZscoreConfig.model_validate({"method": method}).build("z", None)
+    learned(detector)
+    before = pack(detector.snapshot())
+    assert loud(feed(detector, 50, {"x": np.random.default_rng(9).normal(5, 1, 256)}, 49 * MINUTE))
+    assert pack(detector.snapshot()) == before
+
+
+def test_a_trifling_shift_is_not_loud_however_sure_it_is() -> None:
+    detector = ZscoreConfig().build("z", None)
+    learned(detector, 100, 20_000)
+    verdict = feed(detector, 100, {"x": np.random.default_rng(9).normal(0.2, 1, 20_000)})
+    assert verdict is not None
+    assert verdict.adjusted is not None
+    assert verdict.adjusted[0] < 1e-6
+    assert not loud(verdict)
+
+
+def test_the_mean_of_a_small_batch_may_vary_more() -> None:
+    detector = ZscoreConfig(dependence="none").build("z", None)
+    means = np.array([values.mean() for values in learned(detector)])
+    verdict = feed(detector, 50, {"x": np.full(4, 0.5)})
+    assert verdict is not None
+    assert verdict.statistics == pytest.approx([(0.5 - means.mean()) / (means.std(ddof=1) * 8)], rel=1e-9)
+
+
+def test_the_robust_p_value_knows_that_the_mad_is_less_efficient() -> None:
+    """The share of healthy batches under a level is about the level, with 30 past batches."""
+    rng = np.random.default_rng(8)
+    p_values = []
+    config = ZscoreConfig(method="robust", dependence="none", past_batches=30)
+    for _ in range(40):
+        detector = config.build("z", None)
+        for offset in range(31):
+            verdict = feed(detector, offset, {f"c{i}": column for i, column in enumerate(rng.normal(size=(50, 8)))})
+        assert verdict is not None
+        assert verdict.p_values is not None
+        p_values += verdict.p_values.tolist()
+    assert np.mean(np.array(p_values) < 0.001) < 0.003
+    assert 0.035 < np.mean(np.array(p_values) < 0.05) < 0.065
+
+
+def test_small_batches_among_large_ones_are_not_loud() -> None:
+    rng = np.random.default_rng(5)
+    detector = ZscoreConfig().build("z", None)
+    for offset in range(600):
+        rows = int(rng.choice([1, 2, 5, 256]))
+        assert not loud(feed(detector, offset, {"x": rng.normal(size=rows)})), offset
+
+
+def test_rare_flags_are_not_loud() -> None:
+    rng = np.random.default_rng(6)
+    detector = ZscoreConfig().build("z", None)
+    for offset in range(1000):
+        values = {f"p{share}": (rng.random(256) < share).astype(float) for share in (0.0001, 0.001, 0.01)}
+        assert not loud(feed(detector, offset, values)), offset
+
+
+def test_nothing_is_said_before_there_is_enough_past_of_a_column() -> None:
+    detector = ZscoreConfig(min_batches=30).build("z", None)
+    rng = np.random.default_rng(0)
+    for offset in range(30):
+        assert feed(detector, offset, {"x": rng.normal(size=8)}) is None
+    verdict = feed(detector, 30, {"x": rng.normal(size=8), "new": rng.normal(size=8)})
+    assert verdict is not None
+    assert verdict.columns == ("x", "new")
+    assert np.isnan(verdict.statistics).tolist() == [False, True]
+
+
+def test_columns_that_come_and_go_keep_their_own_past() -> None:
+    rng = np.random.default_rng(0)
+    detector, alone = ZscoreConfig().build("z", None), ZscoreConfig().build("z", None)
+    for offset in range(120):
+        x, y = rng.normal(size=50), rng.normal(size=50)
+        both = feed(detector, offset, {"y": y, "x": x} if offset % 3 else {"x": x})
+        single = feed(alone, offset, {"x": x})
+    assert both is not None
+    assert single is not None
+    assert both.statistics[both.columns.index("x")] == single.statistics[0]
+
+
+def test_a_column_that_never_moved_and_then_does_is_finite_and_loud() -> None:
+    detector = ZscoreConfig().build("z", None)
+    for offset in range(40):
+        verdict = feed(detector, offset, {"x": np.full(100, 3.0)})
+    assert verdict is not None
+    assert (verdict.statistics.tolist(), verdict.effects.tolist()) == ([0.0], [0.0])
+    verdict = feed(detector, 40, {"x": np.full(100, 5.0)})
+    assert loud(verdict)
+    assert verdict is not None
+    assert np.isfinite(verdict.statistics).all()
+    assert np.isfinite(verdict.effects).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_hostile_values_leave_it_finite_and_silent(method: str) -> None:
+    detector = ZscoreConfig.model_validate({"method": method}).build("z", None)
+    learned(detector, 40)
+    for hostile in (np.full(5, np.nan), np.array([np.inf, -np.inf]), np.empty(0), np.array([1e308, -1e308, 1e308])):
+        verdict = feed(detector, 50, {"x": hostile}, 40 * MINUTE)
+        assert verdict is None or not np.isinf(verdict.statistics).any()
+    assert feed(detector, 51, {"x": np.random.default_rng(0).normal(size=256)}, 40 * MINUTE) is not None
+
+
+def test_columns_over_the_limit_are_not_followed() -> None:
+    detector = ZscoreConfig(max_columns=3, min_batches=3).build("z", None)
+    for offset in range(5):
+        verdict = feed(detector, offset, {f"c{i}": np.arange(4.0) + offset % 2 for i in range(10)})
+    assert verdict is not None
+    assert verdict.columns == ("c0", "c1", "c2")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_restart_anywhere_changes_nothing(method: str) -> None:
+    rng = np.random.default_rng(7)
+    config = ZscoreConfig.model_validate({"method": method, "min_batches": 5, "past_batches": 20})
+    whole, parts = config.build("z", None), config.build("z", None)
+    for offset in range(60):
+        fresh = config.build("z", None)
+        fresh.restore(unpack(pack(parts.snapshot())))
+        parts = fresh
+        values = {f"c{i}": rng.normal(4.0 if offset == 40 else 0.0, 1, 30) for i in range(1 + offset // 20)}
+        one, other = (feed(d, offset, values, offset * 30 * MINUTE) for d in (whole, parts))
+        assert (one is None) == (other is None)
+        if one is not None and other is not None:
+            np.testing.assert_array_equal(one.statistics, other.statistics)
+            np.testing.assert_array_equal(one.adjusted, other.adjusted)  # type: ignore[arg-type]
+    assert pack(whole.snapshot()) == pack(parts.snapshot())
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.9, 0.97])
+@pytest.mark.parametrize("rows", [256, 1000])
+@pytest.mark.slow
+def test_healthy_autocorrelated_columns_are_never_loud(rho: float, rows: int) -> None:
+    rng = np.random.default_rng(11)
+    for innovations in (rng.normal(size=(16, 200 * rows)), rng.standard_t(5, size=(16, 200 * rows))):
+        values = lfilter([1], [1, -rho], innovations, axis=1)
+        detector = ZscoreConfig().build("z", None)
+        for offset in range(200):
+            part = values[:, offset * rows : (offset + 1) * rows]
+            assert not loud(feed(detector, offset, {f"c{i}": column for i, column in enumerate(part)}))
+
+
+def test_dependent_batch_means_widen_the_prediction_interval() -> None:
+    rng = np.random.default_rng(12)
+    levels = lfilter([1], [1, -0.9], rng.normal(size=120))
+    p_values = []
+    for dependence in ("none", "autocorrelation"):
+        detector = ZscoreConfig.model_validate({"dependence": dependence}).build("z", None)
+        for offset, level in enumerate(levels):
+            verdict = feed(detector, offset, {"x": np.array([level, level + 0.1])})
+        assert verdict is not None
+        assert verdict.p_values is not None
+        p_values.append(verdict.p_values[0])
+    assert p_values[0] < p_values[1]
+
+
+def test_min_batches_over_past_batches_is_refused() -> None:
+    with pytest.raises(ValueError, match="must not exceed"):
+        ZscoreConfig(min_batches=50, past_batches=40)
+
+
+def test_the_compiled_loops_agree_with_numpy() -> None:
+    rng = np.random.default_rng(13)
+    matrix = rng.normal(1e6, 1, size=(6, 50))
+    matrix[1, ::3] = np.nan
+    matrix[2, 5], matrix[2, 6] = np.inf, -np.inf
+    matrix[3] = 7.0
+    matrix[4, ::2], matrix[4, 1::2] = 0.0, -0.0
+    matrix[5] = np.nan
+    counts, means, squares = batch_moments(matrix)
+    kinds = value_counts(matrix)
+    for i, row in enumerate(matrix):
+        finite = row[np.isfinite(row)]
+        assert counts[i] == len(finite)
+        if len(finite):
+            assert means[i] == pytest.approx(finite.mean(), rel=1e-14)
+            assert squares[i] == pytest.approx(finite.var(), rel=1e-9, abs=1e-12)
+        present = row[~np.isnan(row)]
+        expected = [np.isnan(row).sum(), np.isinf(row).sum(), len(present) > 0 and len(np.unique(present)) == 1]
+        assert kinds[:, i].tolist() == expected
+
+
+def test_the_autocorrelation_of_the_past_is_taken_in_its_order_around_the_ring() -> None:
+    series = np.random.default_rng(14).normal(size=30).cumsum()
+    kept = series[-20:]
+    ring = np.ones((3, 1, 20))
+    ring[1, 0] = np.roll(kept, 30 % 20)
+    moments = past_moments(ring, np.array([10]), np.array([20]))[:, 0]
+    centred = kept - kept.mean()
+    assert moments[:2] == pytest.approx([kept.mean(), kept.std(ddof=1)], rel=1e-12)
+    assert moments[2] == pytest.approx(centred[1:] @ centred[:-1] / (centred @ centred), rel=1e-12)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from streamd.detectors.autoencoder import AutoencoderConfig
+from streamd.detectors.base import Reference
+from streamd.detectors.entropy import EntropyConfig
+from streamd.fitting import fit
+from streamd.fitting.autoencoder import BLOCKS, _blocks
+from streamd.scorers.bundle import from_bytes
+from streamd.scorers.dense import DenseAutoencoder
+from streamd.table import Table
+
+QUICK = AutoencoderConfig(epochs_max=5)
+
+
+def made_of(factors: int, columns: int, rows: int, seed: int) -> Reference:
+    """Columns that are mixtures of a few factors: what an autoencoder can learn."""
+    mixing = np.random.default_rng(99).normal(size=(factors, columns))
+    values = np.random.default_rng(seed).normal(size=(rows, factors)) @ mixing
+    table = Table(rows, {f"f{i}": values[:, i].copy() for i in range(columns)})
+    return Reference(table, table.sha256(), "batches")
+
+
+def test_the_same_reference_gives_the_same_bytes_whatever_the_global_generator_does() -> None:
+    reference = made_of(3, 8, 500, seed=0)
+    torch.manual_seed(1)
+    first = fit(QUICK, reference)
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    assert fit(QUICK, reference) == first
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_seed_and_the_rows_change_the_weights() -> None:
+    reference = made_of(3, 8, 500, seed=0)
+    bundles = [
+        fit(QUICK, reference),
+        fit(QUICK.model_copy(update={"seed": 1}), reference),
+        fit(QUICK, made_of(3, 8, 500, seed=1)),
+    ]
+    assert len(set(bundles)) == 3
+
+
+def test_the_number_of_threads_is_put_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        fit(QUICK, made_of(2, 4, 200, seed=0))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.slow
+def test_it_learns_what_the_columns_have_in_common() -> None:
+    bundle = from_bytes(fit(AutoencoderConfig(), made_of(3, 12, 2000, seed=0)))
+    assert bundle.errors.mean() < 0.3  # the mean alone would leave 1, the variance of a standardised column
+
+
+@pytest.mark.slow
+def test_held_out_errors_are_those_of_rows_never_seen_even_where_the_fit_learned_its_own_by_heart() -> None:
+    """300 rows of 30 independent columns: there is nothing to learn but the rows themselves."""
+    config = AutoencoderConfig(patience_epochs=200, hidden=(64, 64))
+    rng = np.random.default_rng(0)
+    table, fresh = (Table(n, {f"f{i}": rng.normal(size=n) for i in range(30)}) for n in (300, 2000))
+    bundle = from_bytes(fit(config, Reference(table, "", "batches")))
+    network = DenseAutoencoder(bundle.layers, "cpu")
+    blocks, _ = _blocks(300, 10_000)
+    learned = network.errors(bundle.transform(table.take(np.flatnonzero(blocks % 2 == 0))))[1]
+    live = network.errors(bundle.transform(fresh))[1]
+    assert learned.mean() < 0.9 * bundle.errors.mean()
+    assert bundle.errors.mean() == pytest.approx(live.mean(), rel=0.1)
+    np.testing.assert_allclose(
+        network.errors(bundle.transform(table.take(np.flatnonzero(blocks % 2 == 1))))[1], bundle.errors
+    )
+
+
+def test_the_row_threshold_is_the_quantile_of_the_held_out_errors() -> None:
+    bundle = from_bytes(fit(QUICK, made_of(3, 8, 1000, seed=0)))
+    assert np.count_nonzero(bundle.errors > bundle.row_threshold) == 25  # 5 % of 500
+    assert len(bundle.errors) == 500
+
+
+@pytest.mark.parametrize("rows", [200, 201, 999, 2000, 10_000, 10_001, 68_785])
+def test_blocks_are_neighbouring_rows_spread_over_all_of_a_reference(rows: int) -> None:
+    blocks, chosen = _blocks(rows, 10_000)
+    assert len(chosen) == len(set(chosen.tolist())) <= 10_000
+    assert len(chosen) == rows or len(chosen) == 10_000
+    assert set(blocks.tolist()) == set(range(BLOCKS))
+    for block in range(BLOCKS):
+        members = chosen[blocks == block]
+        assert np.all(np.diff(members) == 1)
+        assert members[0] == -(-block * rows // BLOCKS)
+
+
+@pytest.mark.parametrize(
+    ("reference", "config", "why"),
+    [
+        (Table(500), QUICK, "no numeric or categorical column"),
+        (Table(500, {"f": np.full(500, np.nan)}), QUICK, "no numeric or categorical column"),
+        (Table(100, {"f": np.arange(100.0)}), QUICK, "100 rows are under fit_rows_min"),
+        (made_of(2, 8, 200, 0).table, AutoencoderConfig(inputs_max=7), "8 inputs are over inputs_max"),
+    ],
+)
+def test_a_reference_with_too_little_or_too_much_gives_a_bundle_that_says_so(
+    reference: Table, config: AutoencoderConfig, why: str
+) -> None:
+    weights = fit(config, Reference(reference, "", "batches"))
+    assert why in from_bytes(weights).note
+    assert config.profile(Reference(reference, "", "batches"), weights) is None
+
+
+def test_a_detector_that_is_not_fitted_is_refused() -> None:
+    with pytest.raises(TypeError, match="EntropyConfig"):
+        fit(EntropyConfig(), made_of(2, 4, 200, 0))

@@ -1,0 +1,261 @@
+"""Metrics are the table, and the table is fed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics import exposition
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from streamd.errors import Reason
+from streamd.model import (
+    Command,
+    DeadLetter,
+    Effect,
+    Envelope,
+    Severity,
+    StreamChanged,
+    TelemetryCounted,
+)
+from streamd.observe.board import Board
+from streamd.observe.families import FAMILIES
+from streamd.observe.metrics import Metrics
+from streamd.observe.settings import MetricSettings
+from streamd.transport.base import Partition
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "metrics.txt"
+TOPIC = "streamd.features"
+Make = Callable[..., Any]
+PROCESS_PREFIXES = ("process_",)
+
+
+class World:
+    """A registry with metrics and a board that are fed together, as the daemon feeds them."""
+
+    def __init__(self, streams: int = 100, features: int = 100) -> None:
+        settings = MetricSettings(stream_labels_max=streams, feature_labels_max=features)
+        self.registry = CollectorRegistry()
+        self.board = Board()
+        self.metrics = Metrics(self.registry, settings, self.board)
+
+    def observe(self, *effects: Effect, partition: int = 0, seconds: float = 0.001) -> None:
+        self.board.observe(effects, TOPIC, partition)
+        self.metrics.observe(effects, TOPIC, partition, seconds)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(name, labels)
+
+    def samples(self, name: str) -> list[Sample]:
+        return [s for family in self.registry.collect() for s in family.samples if s.name == name]
+
+
+COMMAND = Command("c", "rollback", "stream", "a", {}, "shadow", "a", "because", 0, 1)
+ENVELOPE = Envelope(TOPIC, 0, 7, 0, b"a", b"12345")
+
+
+@pytest.fixture
+def busy(judged: Make, verdict: Make, reading: Make, alert: Make) -> World:
+    """A world in which everything has happened once."""
+    world = World()
+    world.metrics.polled([ENVELOPE, replace(ENVELOPE, value=None)])
+    world.observe(
+        StreamChanged("a", "seen", "first record"),
+        judged("a", verdict(), reading(), rows=256, event_time_ms=1_500),
+        alert("a"),
+        COMMAND,
+        DeadLetter(ENVELOPE, "decode", Reason.NOT_JSON, "no"),
+        TelemetryCounted("bert", 3),
+    )
+    world.metrics.skipped(TOPIC, 4)
+    world.metrics.delivered(3, 0.02)
+    world.metrics.delivery_failed("KafkaTimeoutError")
+    world.metrics.assigned([Partition(TOPIC, 0), Partition(TOPIC, 1)])
+    world.metrics.lags({Partition(TOPIC, 0): 12, Partition(TOPIC, 1): 0})
+    world.metrics.broker_available(True)
+    world.metrics.partitions_paused(1)
+    world.metrics.engine_sizes(5, 4096)
+    world.metrics.fit_finished(1.5, True)
+    return world
+
+
+def test_the_names_types_and_labels_are_those_that_were_promised() -> None:
+    """Change tests/golden/metrics.txt only together with the CHANGELOG: dashboards and alert rules hang on it."""
+    lines = [f"{f.name} {f.kind} {','.join(f.labels)}".rstrip() for f in FAMILIES]
+    assert GOLDEN.read_text().splitlines() == sorted(lines)
+
+
+def test_every_family_is_fed_with_its_kind_and_labels(busy: World) -> None:
+    exposed = {family.name: family for family in busy.registry.collect()}
+    for family in FAMILIES:
+        found = exposed[family.name.removesuffix("_total")]
+        assert found.type == family.kind
+        assert found.documentation == family.help
+        assert found.samples, f"nothing feeds {family.name}"
+        assert {tuple(k for k in s.labels if k != "le") for s in found.samples} == {family.labels}, family.name
+
+
+def test_nothing_is_exposed_that_is_not_in_the_table(busy: World) -> None:
+    declared = {family.name.removesuffix("_total") for family in FAMILIES}
+    exposed = {f.name for f in busy.registry.collect() if not f.name.startswith(PROCESS_PREFIXES)}
+    assert exposed == declared
+
+
+def test_the_readings_of_the_process_are_there() -> None:
+    assert World().value("process_cpu_seconds_total") is not None
+
+
+def test_what_is_exposed_parses_as_openmetrics(busy: World) -> None:
+    text = exposition.generate_latest(busy.registry).decode()
+    parsed = {family.name for family in text_string_to_metric_families(text)}
+    assert {family.name.removesuffix("_total") for family in FAMILIES} <= parsed
+    assert b"_created" not in generate_latest(busy.registry)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_a_name_has_the_prefix_and_a_unit_and_the_help_is_a_sentence(family: Any) -> None:
+    assert family.name.startswith("streamd_")
+    assert family.name.endswith("_total") == (family.kind == "counter")
+    assert bool(family.buckets) == (family.kind == "histogram")
+    assert family.help.endswith(".")
+    assert list(family.buckets) == sorted(family.buckets)
+
+
+def test_effects_are_counted_as_what_they_are(busy: World) -> None:
+    assert busy.value("streamd_records_consumed_total", topic=TOPIC) == 2
+    assert busy.value("streamd_bytes_consumed_total", topic=TOPIC) == 5
+    assert busy.value("streamd_records_rejected_total", topic=TOPIC, reason="not_json") == 1
+    assert busy.value("streamd_batches_judged_total", topic=TOPIC) == 1
+    assert busy.value("streamd_rows_judged_total", topic=TOPIC) == 256
+    assert busy.value("streamd_telemetry_points_total", topic=TOPIC) == 3
+    assert busy.value("streamd_verdicts_total", detector="ks", severity="none") == 1
+    assert busy.value("streamd_alerts_total", detector="ks", severity="warning", status="firing") == 1
+    assert busy.value("streamd_commands_total", command="rollback", mode="shadow") == 1
+    assert busy.value("streamd_stream_changes_total", change="seen") == 1
+    assert busy.value("streamd_processing_seconds_count", topic=TOPIC) == 1
+    assert busy.value("streamd_event_timestamp_seconds", topic=TOPIC, partition="0") == 1.5
+
+
+def test_events_of_the_shell_are_counted_as_what_they_are(busy: World) -> None:
+    assert busy.value("streamd_records_skipped_total", topic=TOPIC) == 4
+    assert busy.value("streamd_records_produced_total") == 3
+    assert busy.value("streamd_delivery_seconds_sum") == 0.02
+    assert busy.value("streamd_delivery_failures_total", cause="KafkaTimeoutError") == 1
+    assert busy.value("streamd_partitions_assigned") == 2
+    assert busy.value("streamd_partition_assignments_total", outcome="assigned") == 2
+    assert busy.value("streamd_consumer_lag_records", topic=TOPIC, partition="0") == 12
+    assert busy.value("streamd_broker_up") == 1
+    assert busy.value("streamd_partitions_paused") == 1
+    assert busy.value("streamd_streams") == 5
+    assert busy.value("streamd_state_bytes") == 4096
+    assert busy.value("streamd_fit_seconds_count", outcome="done") == 1
+
+
+def test_verdicts_are_counted_by_their_own_grades(judged: Make, verdict: Make, reading: Make) -> None:
+    world = World()
+    effect = judged("a", reading("ks"), verdict("ks"), reading("chi2"), verdict("chi2"))
+    world.observe(replace(effect, severities=(Severity.INFO, Severity.CRITICAL)))
+    assert world.value("streamd_verdicts_total", detector="ks", severity="info") == 1
+    assert world.value("streamd_verdicts_total", detector="chi2", severity="critical") == 1
+
+
+def test_a_revoked_partition_leaves_no_gauge_behind(busy: World) -> None:
+    busy.metrics.revoked([Partition(TOPIC, 0)])
+    busy.board.revoked([Partition(TOPIC, 0)])
+    assert busy.value("streamd_consumer_lag_records", topic=TOPIC, partition="0") is None
+    assert busy.value("streamd_consumer_lag_records", topic=TOPIC, partition="1") == 0
+    assert busy.value("streamd_event_timestamp_seconds", topic=TOPIC, partition="0") is None
+    assert busy.value("streamd_partitions_assigned") == 1
+    assert busy.samples("streamd_verdict_effect") == []
+
+
+def test_a_late_batch_does_not_turn_the_event_time_back(judged: Make) -> None:
+    world = World()
+    world.observe(judged("a", event_time_ms=5_000), judged("b", event_time_ms=3_000))
+    assert world.value("streamd_event_timestamp_seconds", topic=TOPIC, partition="0") == 5.0
+
+
+def test_causes_of_failed_deliveries_are_bounded_words() -> None:
+    world = World()
+    world.metrics.delivery_failed("node 3: timed out\nafter 30 s")
+    for i in range(100):
+        world.metrics.delivery_failed(f"cause {i}")
+    causes = [s.labels["cause"] for s in world.samples("streamd_delivery_failures_total")]
+    assert "node_3_timed_out_after_30_s" in causes
+    assert len(causes) == 21
+    assert world.value("streamd_delivery_failures_total", cause="other") == 81
+
+
+# --- What each stream looks like now ---
+
+
+def test_a_stream_shows_its_statistic_effect_threshold_and_corrected_p_value(busy: World) -> None:
+    labels = {"stream": "a", "detector": "ks", "feature": "amount"}
+    assert busy.value("streamd_window_statistic", **labels) == 0.1
+    assert busy.value("streamd_window_statistic_threshold", stream="a", detector="ks") == 0.2
+    assert busy.value("streamd_verdict_effect", test="ks_2samp", **labels) == 0.1
+    assert busy.value("streamd_verdict_effect_threshold", stream="a", detector="ks", test="ks_2samp") == 0.2
+    assert busy.value("streamd_verdict_p_value", test="ks_2samp", **labels) == 0.1
+    assert busy.value("streamd_stream_severity", stream="a") == 2
+
+
+def test_a_column_that_was_not_judged_has_no_sample_rather_than_zero(judged: Make, verdict: Make) -> None:
+    world = World()
+    world.observe(judged("a", verdict(columns=("x", "y"), effects=np.array([np.nan, 0.3]), adjusted=None)))
+    assert [s.labels["feature"] for s in world.samples("streamd_verdict_effect")] == ["y"]
+    assert world.samples("streamd_verdict_p_value") == []
+
+
+def test_streams_over_the_cap_are_shown_together_by_the_worst_of_them(judged: Make, verdict: Make, alert: Make) -> None:
+    world = World(streams=1)
+    world.observe(judged("first", verdict(effect=0.9)))
+    world.observe(judged("second", verdict(effect=0.3)), judged("third", verdict(effect=0.5)))
+    world.observe(alert("third", Severity.CRITICAL), alert("second", Severity.WARNING))
+    other = {"stream": "other", "detector": "ks", "test": "ks_2samp", "feature": "other"}
+    assert world.value("streamd_verdict_effect", **other) == 0.5
+    assert world.value("streamd_verdict_p_value", **other) == 0.3
+    assert world.value("streamd_stream_severity", stream="other") == 3
+    assert {s.labels["stream"] for s in world.samples("streamd_verdict_effect")} == {"first", "other"}
+
+
+def test_features_over_the_cap_are_shown_together_by_the_worst_of_them(judged: Make, verdict: Make) -> None:
+    world = World(features=2)
+    effects = np.array([0.1, 0.2, 0.4, 0.3])
+    world.observe(judged("a", verdict(columns=("w", "x", "y", "z"), effects=effects, adjusted=effects)))
+    shown = {s.labels["feature"]: s.value for s in world.samples("streamd_verdict_effect")}
+    assert shown == {"w": 0.1, "x": 0.2, "other": 0.4}
+    assert {s.labels["feature"]: s.value for s in world.samples("streamd_verdict_p_value")}["other"] == 0.3
+
+
+def test_a_feature_keeps_its_label_when_others_come_before_it(judged: Make, verdict: Make) -> None:
+    world = World(features=1)
+    world.observe(judged("a", verdict(columns=("x",))))
+    world.samples("streamd_verdict_effect")
+    world.observe(judged("a", verdict("chi2", columns=("early", "x"))))
+    assert {s.labels["feature"] for s in world.samples("streamd_verdict_effect")} == {"x", "other"}
+
+
+def test_the_label_of_an_evicted_stream_goes_to_the_next(judged: Make, verdict: Make) -> None:
+    world = World(streams=2)
+    world.observe(*(judged(name, verdict()) for name in "abc"))
+    assert {s.labels["stream"] for s in world.samples("streamd_stream_severity")} == {"a", "b", "other"}
+    world.observe(StreamChanged("a", "evicted", "streams_max"))
+    assert {s.labels["stream"] for s in world.samples("streamd_stream_severity")} == {"b", "c"}
+
+
+@pytest.mark.slow
+def test_ten_thousand_streams_are_as_many_series_as_the_caps_allow(judged: Make, verdict: Make, reading: Make) -> None:
+    world = World(streams=20, features=4)
+    columns = tuple(f"f{i}" for i in range(8))
+    outcomes = (verdict("ks", columns), reading("ks", columns), verdict("chi2", columns))
+    world.observe(*(judged(f"s{i}", *outcomes) for i in range(10_000)))
+    effects = world.samples("streamd_verdict_effect")
+    assert len({s.labels["stream"] for s in effects}) == 21
+    assert len(effects) == (20 * 5 + 1) * 2
+    assert len(world.samples("streamd_stream_severity")) == 21
