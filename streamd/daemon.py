@@ -48,6 +48,9 @@ def run(config: Config) -> int:
 
 def _prepare(config: Config) -> None:
     """What must not be left to the first batch: compiled kernels, the number of threads."""
+    import scipy.fft
+    import scipy.special  # noqa: F401 - else the first verdict would
+
     from streamd.detectors import kernels, kernels_columns
 
     kernels.warm_up()

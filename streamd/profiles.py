@@ -20,7 +20,7 @@ class Profiles:
 
     def reference(self, reference: Reference) -> Reference:
         """The one Reference of this content and source."""
-        return self._references.setdefault(f"{reference.source}/{reference.sha256}", reference)
+        return self._references.setdefault(reference.key, reference)
 
     def profile(self, config: DetectorConfig, reference: Reference, weights: bytes | None, weights_sha256: str) -> Any:
         """The one profile of this Config, reference and weights."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,15 @@ class Collection:
     tables: dict[int, Table] = field(default_factory=dict)
     parts: int = 0
     rows: int = 0
+
+    def snapshot(self) -> State:
+        tables = {str(part): table.to_state() for part, table in self.tables.items()}
+        return {"tables": tables, "parts": self.parts, "rows": self.rows}
+
+    @classmethod
+    def restored(cls, state: State) -> Collection:
+        tables = {int(part): Table.from_state(table) for part, table in state["tables"].items()}
+        return cls(tables, state["parts"], state["rows"])
 
 
 class Stream:
@@ -117,22 +127,59 @@ class Stream:
         return collected + sum(detector.nbytes for detector in self.detectors.values())
 
     def snapshot(self) -> State:
-        """The moving part. The reference and the weights, which seldom change, are kept by their hashes."""
+        """The moving part. The reference and the weights, which seldom change, are named by their hashes."""
         return {
+            "name": self.name,
             "last_record_ms": self.last_record_ms,
             "silent": self.silent,
+            "reference": self.reference and self.reference.key,
+            "weights": {name: fit_key(self.settings.detectors[name], self._its_reference()) for name in self.weights},
+            "sent": self._sent.snapshot(),
+            "first": self._first.snapshot(),
             "policy": self.policy.snapshot(),
-            "detectors": {name: detector.snapshot() for name, detector in self.detectors.items()},
+            "detectors": {
+                name: {"config": _config_key(self.settings.detectors[name]), "state": detector.snapshot()}
+                for name, detector in self.detectors.items()
+            },
         }
 
-    def restore(self, state: State) -> None:
-        """Continue from `snapshot()`, once the reference and the weights are in place."""
+    def restore(self, state: State, kept: Kept) -> None:
+        """Continue from `snapshot()`, on a new stream. Detectors whose Config has changed since start anew."""
         self.last_record_ms = state["last_record_ms"]
         self.silent = state["silent"]
+        self._sent = Collection.restored(state["sent"])
+        self._first = Collection.restored(state["first"])
         self.policy.restore(state["policy"])
-        for name, detector in self.detectors.items():
-            if name in state["detectors"]:
-                detector.restore(state["detectors"][name])
+        if state["reference"] is not None:
+            self.take_reference(self._profiles.reference(kept.references[state["reference"]]))
+        for name, config in self.settings.detectors.items():
+            key = state["weights"].get(name)
+            if key is not None and key == fit_key(config, self._its_reference()):
+                self.build(name, config, kept.weights[key])
+            saved = state["detectors"].get(name)
+            if saved is not None and saved["config"] == _config_key(config) and name in self.detectors:
+                self.detectors[name].restore(saved["state"])
+
+    def _its_reference(self) -> Reference:
+        assert self.reference is not None
+        return self.reference
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What seldom changes and is kept apart from the snapshots."""
+
+    references: Mapping[str, Reference]  # by Reference.key
+    weights: Mapping[str, bytes]  # by fit_key
+
+
+def fit_key(config: DetectorConfig, reference: Reference) -> str:
+    """What a training's result is a function of."""
+    return hashlib.sha256(f"{_config_key(config)}/{reference.sha256}".encode()).hexdigest()
+
+
+def _config_key(config: DetectorConfig) -> str:
+    return hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16]
 
 
 def _table_nbytes(table: Table) -> int:

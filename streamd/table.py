@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,6 +107,33 @@ class Table:
             digest.update(f"{self.predictions.kind} {self.predictions.values.shape}\n".encode())
             digest.update(np.ascontiguousarray(self.predictions.values).data)
         return digest.hexdigest()
+
+    def to_state(self) -> dict[str, Any]:
+        """The table as JSON values and arrays, for `streamd.state`."""
+        predictions = self.predictions
+        return {
+            "rows": self.rows,
+            "numeric": dict(self.numeric),
+            "nulls": dict(self.nulls),
+            "categorical": {
+                n: {"codes": c.codes, "categories": list(c.categories)} for n, c in self.categorical.items()
+            },
+            "arrays": dict(self.arrays),
+            "predictions": predictions and {"kind": predictions.kind, "values": predictions.values},
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Table:
+        """The inverse of `to_state`."""
+        predictions = state["predictions"]
+        return cls(
+            rows=state["rows"],
+            numeric=state["numeric"],
+            nulls=state["nulls"],
+            categorical={n: Categorical(c["codes"], tuple(c["categories"])) for n, c in state["categorical"].items()},
+            arrays=state["arrays"],
+            predictions=predictions and Predictions(predictions["kind"], predictions["values"]),
+        )
 
 
 def concatenate(tables: Sequence[Table]) -> Table:

@@ -9,16 +9,29 @@ import pytest
 from envelopes import T0, Producer
 
 from streamd.codec.limits import Limits
-from streamd.detectors.base import DetectorConfig
+from streamd.detectors.base import DetectorConfig, Reference
+from streamd.detectors.judge import TwoSampleSettings
 from streamd.detectors.ks import KsConfig
 from streamd.detectors.quality import QualityConfig
 from streamd.detectors.zscore import ZscoreConfig
 from streamd.engine import PartitionEngine
 from streamd.engine_settings import EngineSettings, ReferenceSettings, StreamSettings
 from streamd.errors import Reason
-from streamd.model import Alert, BatchJudged, Command, DeadLetter, Effect, Reading, StreamChanged, TelemetryCounted
+from streamd.model import (
+    Alert,
+    BatchJudged,
+    Command,
+    DeadLetter,
+    Effect,
+    Envelope,
+    Reading,
+    StreamChanged,
+    TelemetryCounted,
+)
 from streamd.policy import PolicySettings
 from streamd.profiles import Profiles
+from streamd.state import pack, unpack
+from streamd.stream import Kept, fit_key
 
 RNG = np.random.default_rng
 
@@ -299,3 +312,62 @@ def test_readings_are_told_between_judgements() -> None:
     assert isinstance(judged, BatchJudged)
     assert [type(outcome) for outcome in judged.outcomes] == [Reading]
     assert judged.severities == ()
+
+
+def test_a_restart_after_any_record_changes_nothing() -> None:
+    """References, first rows, windows, incidents, trained weights: all of it goes on where it stopped."""
+    from streamd.detectors.autoencoder import AutoencoderConfig
+    from streamd.fitting import fit
+
+    detectors = {
+        "ks": KsConfig(type="ks", window_rows=150),
+        "zscore": ZscoreConfig(type="zscore", min_batches=3),
+        "autoencoder": AutoencoderConfig(judge=TwoSampleSettings(window_rows=150)),
+    }
+    send = Producer()
+    records = [send.batch(normal(300, 0), stream="sent", role="reference", part="1/2")]
+    for seed in range(1, 7):
+        records.append(send.batch(normal(70, seed), stream="first"))
+        if seed == 3:
+            records.append(send.batch(normal(300, 99), stream="sent", role="reference", part="2/2"))
+        records.append(send.batch(normal(100, seed, shift=3.0 * (seed > 3)), stream="sent"))
+    weights: dict[str, bytes] = {}
+    references: dict[str, Reference] = {}
+
+    def step(watch: PartitionEngine, envelope: Envelope) -> list[Effect]:
+        effects = watch.step(envelope)
+        while (job := watch.fit_wanted) is not None:
+            references[job.reference.key] = job.reference
+            key = fit_key(job.config, job.reference)
+            weights[key] = weights.get(key) or fit(job.config, job.reference)
+            effects += watch.fitted(weights[key])
+        return [effect for effect in effects if not isinstance(effect, BatchJudged)]
+
+    whole = engine(detectors, first_rows=250)
+    expected = [step(whole, envelope) for envelope in records]
+    assert {a.stream for told in expected for a in told if isinstance(a, Alert)} == {"sent"}
+    final = pack(whole.snapshot())
+    for cut in range(1, len(records)):
+        before = engine(detectors, first_rows=250)
+        for envelope in records[:cut]:
+            step(before, envelope)
+        after = engine(detectors, first_rows=250)
+        after.restore(unpack(pack(before.snapshot())), Kept(references, weights))
+        assert [step(after, envelope) for envelope in records[cut:]] == expected[cut:]
+        assert pack(after.snapshot()) == final
+
+
+def test_a_detector_whose_configuration_changed_starts_anew_and_the_others_go_on() -> None:
+    old = {"ks": KsConfig(type="ks", window_rows=200), "zscore": ZscoreConfig(type="zscore")}
+    send, watch = Producer(), engine(old)
+    watch.step(send.batch(normal(1000, 0), role="reference"))
+    watch.step(send.batch(normal(100, 1)))
+    reference = watch._streams["fraud/7"].reference
+    assert reference is not None
+    changed = engine({**old, "ks": KsConfig(type="ks", window_rows=100)})
+    changed.restore(watch.snapshot(), Kept({reference.key: reference}, {}))
+    detectors = changed._streams["fraud/7"].detectors
+    assert detectors["zscore"].snapshot() != ZscoreConfig(type="zscore").build("zscore", None).snapshot()
+    (judged,) = of(BatchJudged, changed.step(send.batch(normal(50, 2))))
+    assert isinstance(judged, BatchJudged)
+    assert [o for o in judged.outcomes if o.detector == "ks"] == []  # its window is empty again

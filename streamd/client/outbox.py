@@ -255,7 +255,7 @@ class Outbox:
         self._kept_bytes -= message.keep * message.size
 
     def _drop_oldest(self) -> None:
-        place = next(i for i, message in enumerate(self._waiting) if True)
+        place = next(i for i, message in enumerate(self._waiting) if not message.keep)
         message = self._waiting[place]
         del self._waiting[place]
         self._forget(message)

@@ -27,6 +27,11 @@ class Reference:
     sha256: str
     source: str
 
+    @property
+    def key(self) -> str:
+        """Its name where it is kept."""
+        return f"{self.source}-{self.sha256}"
+
 
 class Detector(Protocol):
     """One detector on one stream. Owned by one partition, synchronous, free of clocks and I/O."""

@@ -257,7 +257,7 @@ class QualityDetector:
         text = "; ".join(named[:NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
         return Verdict(
             detector=self._name,
-            test="binomial" if findings and not np.isnan(ordered[-1].p_value) else "rule",
+            test="rule",  # one word for all findings: what began as one kind and ends as another is one incident
             kind=Kind.QUALITY,
             columns=columns,
             statistics=statistics,

@@ -163,6 +163,7 @@ def test_ten_thousand_batches_to_a_closed_port_return_and_only_the_newest_are_ke
     assert sum("cannot send" in record.getMessage() for record in caplog.records) <= 1
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_away_is_mentioned_once(closed_port: int, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     producer = FeatureProducer(f"127.0.0.1:{closed_port}")
@@ -222,6 +223,22 @@ def test_close_gives_up_at_its_deadline_and_counts_what_it_left_behind(closed_po
         producer.send("s", {"x": [1.0]})
     assert not producer.close(0.1)
     assert (producer.stats.dropped, producer.stats.queued) == (3, 0)
+
+
+@pytest.mark.slow
+def test_a_broker_that_accepts_and_never_answers_holds_up_neither_send_nor_close() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        port = mute.getsockname()[1]
+        producer = FeatureProducer(f"127.0.0.1:{port}", queue_max_batches=10, bootstrap_timeout_ms=500)
+        for _ in range(1000):
+            producer.send("s", {"x": [1.0]})
+        assert (producer.stats.queued, producer.stats.dropped) == (10, 990)
+        assert not producer.close(0.1)
+        assert producer.stats.dropped == 1000
+        assert producer._thread is not None
+        producer._thread.join(WAIT_SECONDS)
+        assert not producer._thread.is_alive()
+        assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("kafka-io")]
 
 
 def test_close_may_be_called_twice_and_later_batches_are_dropped(producer: FeatureProducer) -> None:
@@ -311,6 +328,7 @@ def test_an_empty_reference_is_refused(producer: FeatureProducer) -> None:
         producer.send_reference("s", {"x": []})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", ["numpy", "pandas", "polars", "torch", "rows"])
 def test_a_reference_may_come_from_any_library(library: str, producer: FeatureProducer, sink: MemorySink) -> None:
     values, names = np.arange(10.0), None

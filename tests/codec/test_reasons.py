@@ -67,6 +67,20 @@ FEATURE_CASES = {
         Reason.BAD_ENCODING,
         record(zstandard.compress(orjson.dumps(BATCH))[:-5], header("content-encoding", b"zstd")),
     ),
+    "zstd cut short that does not say its size": (
+        Reason.BAD_ENCODING,
+        record(
+            zstandard.ZstdCompressor(write_content_size=False, level=19).compress(orjson.dumps([BATCH] * 50))[:-3],
+            header("content-encoding", b"zstd"),
+        ),
+    ),
+    "zstd with something behind it": (
+        Reason.BAD_ENCODING,
+        record(
+            zstandard.ZstdCompressor(write_content_size=False).compress(orjson.dumps(BATCH)) + b"more",
+            header("content-encoding", b"zstd"),
+        ),
+    ),
     "bad UTF-8": (Reason.BAD_UTF8, record(b'{"stream": "s", "features": {"\xff": [1]}}')),
     "bad UTF-8 in the key": (Reason.BAD_UTF8, record({"features": {"x": [1]}}, key=b"\xff\xfe")),
     "bad UTF-8 in a header": (Reason.BAD_UTF8, record(BATCH, header("ce_subject", b"\xff"))),

@@ -64,7 +64,7 @@ def test_missing_values_are_named_with_both_shares() -> None:
     verdict = judge(Table(250, {**table.numeric, "amount": amount}, {"amount": 75}, table.categorical))
     assert verdict.finding == "amount: 30 % of values missing (reference 0 %)"
     assert grade(verdict) == "warning"
-    assert verdict.test == "binomial"
+    assert verdict.test == "rule"
 
 
 def test_the_missing_share_is_judged_by_the_exact_binomial_at_the_references_limit() -> None:
