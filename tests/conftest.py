@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,20 @@ import pytest
 from brokers import HOW_TO_GET_KAFKA, ExternalKafka, RealKafka, kafka_launcher
 
 from streamd.transport.embedded import EmbeddedBroker
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_they_were() -> Iterator[None]:
+    """Verbs quieten the Kafka client, and a finaliser of the client replaces its module's logger (K6)."""
+    import kafka.producer.kafka as client
+
+    loggers = [logging.getLogger(name) for name in ("kafka", "streamd.client")]
+    levels = [logger.level for logger in loggers]
+    client.log = logging.getLogger(client.__name__)
+    yield
+    client.log = logging.getLogger(client.__name__)
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,14 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import kafka.producer.kafka
 import pytest
 from kafka import errors as kafka_errors
+from kafka.coordinator.base import Generation, MemberState
+from kafka.future import Future
 from kafka.record.default_records import DefaultRecordBatch
 
 from streamd.errors import TransientError
@@ -22,6 +25,7 @@ from streamd.transport import kafka_admin, kafka_auth, kafka_producer
 from streamd.transport.base import Outgoing, Partition, Skipped
 from streamd.transport.embedded import EmbeddedBroker
 from streamd.transport.kafka import KafkaTransport
+from streamd.transport.kafka_mends import keep_finished_join
 from streamd.transport.kafka_producer import ProducerThread, send_all
 from streamd.transport.settings import KafkaSettings
 
@@ -149,6 +153,39 @@ def test_a_name_lookup_that_hangs_is_given_up_at_the_deadline(monkeypatch: pytes
 
 def test_one_server_of_several_that_answers_is_enough(silent_server: str) -> None:
     kafka_auth.reach(KafkaSettings(bootstrap_servers=("127.0.0.1:1", silent_server)), 2.0)
+
+
+class FakeCoordinator:
+    """What `keep_finished_join` touches of the client."""
+
+    def __init__(self, task: Any) -> None:
+        self._join_task = task
+        self.state = MemberState.REBALANCING
+        self._generation = Generation(1, "member", "cooperative-sticky")
+        self.rejoin_needed = False
+
+    def request_rejoin(self) -> None:
+        self.rejoin_needed = True
+
+
+def test_a_join_that_ended_between_two_polls_is_gone_through_with() -> None:
+    coordinator = FakeCoordinator(Future().success(b"assignment"))
+    keep_finished_join(SimpleNamespace(_coordinator=coordinator))
+    assert coordinator.rejoin_needed  # the next poll looks at the join,
+    assert not coordinator._join_task.is_done  # does not begin another one,
+    answers: list[bytes] = []
+    coordinator._join_task.add_callback(answers.append)
+    assert answers == [b"assignment"]  # and gets this one's answer at once
+
+
+def test_a_join_under_way_is_waited_for_and_one_that_is_lost_is_not_revived() -> None:
+    under_way, finished = Future(), Future().success(b"assignment")
+    waiting, lost = FakeCoordinator(under_way), FakeCoordinator(finished)
+    lost.state = MemberState.UNJOINED
+    for coordinator in (waiting, lost):
+        keep_finished_join(SimpleNamespace(_coordinator=coordinator))
+        assert coordinator.rejoin_needed
+    assert (waiting._join_task, lost._join_task) == (under_way, finished)
 
 
 # --- With a broker ------------------------------------------------------------------------------------
