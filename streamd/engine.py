@@ -225,9 +225,10 @@ class PartitionEngine:
         assert stream is not None, job.stream
         if weights is None:
             return [StreamChanged(job.stream, "not_fitted", f"{job.detector} could not learn: {problem}")]
-        stream.build(job.detector, job.config, weights)
+        learned = stream.build(job.detector, job.config, weights)
         self._count(stream, anew=True)
-        return [StreamChanged(job.stream, "fitted", f"{job.detector} learned from {job.reference.table.rows} rows")]
+        detail = f"{job.detector}: {job.config.about(weights)}"
+        return [StreamChanged(job.stream, "fitted" if learned else "not_fitted", detail)]
 
     # --- Snapshots ---
 

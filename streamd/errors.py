@@ -86,7 +86,7 @@ _BEFORE_MEANING = frozenset(
 )
 
 
-class InvalidRecord(StreamdError):
+class InvalidRecord(StreamdError):  # noqa: N818 - it is a record, found invalid; the name is the contract's
     """A record that cannot be used, whoever is to blame for it.
 
     Args:

@@ -108,8 +108,11 @@ class Stream:
                 if not config.needs_fit:
                     self.build(name, config)
 
-    def build(self, name: str, config: DetectorConfig, weights: bytes | None = None) -> None:
-        """Start the detector `name` on the stream's reference, keeping the configured order."""
+    def build(self, name: str, config: DetectorConfig, weights: bytes | None = None) -> bool:
+        """Start the detector `name` on the stream's reference, keeping the configured order.
+
+        False where the reference gives it nothing to compare with: it is there, and silent.
+        """
         assert self.reference is not None, name
         sha256 = hashlib.sha256(weights).hexdigest() if weights is not None else ""
         profile = self._profiles.profile(config, self.reference, weights, sha256)
@@ -117,6 +120,7 @@ class Stream:
         self.detectors = {key: built[key] for key in self.settings.detectors if key in built}
         if weights is not None:
             self.weights[name] = weights
+        return profile is not None
 
     # --- Memory and state ---
 

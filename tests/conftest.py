@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from brokers import HOW_TO_GET_KAFKA, ExternalKafka, RealKafka, kafka_launcher
+from needs import unavailable
 
 from streamd.transport.embedded import EmbeddedBroker
 
@@ -43,7 +44,7 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka
         return
     launcher = kafka_launcher()
     if launcher is None:
-        pytest.skip(HOW_TO_GET_KAFKA)
+        unavailable(HOW_TO_GET_KAFKA)
     broker = RealKafka(launcher, tmp_path_factory.mktemp("kafka"))
     broker.start()
     yield broker
@@ -55,7 +56,7 @@ def make_kafka(tmp_path: Path) -> Iterator[Callable[..., RealKafka]]:
     """Makes real brokers for one test alone, to kill or to configure; the arguments are RealKafka's."""
     launcher = kafka_launcher()
     if launcher is None:
-        pytest.skip(HOW_TO_GET_KAFKA)
+        unavailable(HOW_TO_GET_KAFKA)
     brokers: list[RealKafka] = []
 
     def make(*args: object, **kwargs: object) -> RealKafka:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+_SUMMARY_COLUMN = 18  # behind the time and the severity
 _COLORS = {"none": "green", "info": "cyan", "warning": "yellow", "critical": "bold red"}
 
 
@@ -60,8 +62,10 @@ class Screen:
         """One alert, as a sentence."""
         color = "green" if status == "resolved" else _COLORS.get(severity, "white")
         word = "resolved" if status == "resolved" else severity
-        line = Text.assemble((f"{time} ", "dim"), (f"{word:<9}", color), summary)
-        self._console.print(line, highlight=False)
+        first, *rest = textwrap.wrap(summary, max(40, self._console.width - _SUMMARY_COLUMN))
+        self._console.print(Text.assemble((f"{time} ", "dim"), (f"{word:<9}", color), first), highlight=False)
+        for more in rest:
+            self._console.print(" " * _SUMMARY_COLUMN + more, highlight=False)
 
 
 def _table(streams: Sequence[Mapping[str, Any]], note: str) -> Table:

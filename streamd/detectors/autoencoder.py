@@ -55,6 +55,10 @@ class AutoencoderConfig(DetectorConfig):
     fit_rows_min: int = Field(default=200, ge=40)
     """With fewer rows nothing is fitted: half are held out, and of fewer the errors' distribution is not known."""
 
+    fit_effective_rows_min: int = Field(default=50, ge=1)
+    """With fewer independent rows (rows over their autocorrelation time) nothing is fitted: what a network learns
+    from so few is the past it saw, and what comes next looks like drift. 2000 rows of an AR(1) with 0.97 are 31."""
+
     fit_rows_max: int = Field(default=10_000, ge=40)
     """Rows of a long reference that are used, evenly from all of it: more find the census event no better."""
 
@@ -96,6 +100,9 @@ class AutoencoderConfig(DetectorConfig):
         judge = TwoSampleProfile((SCORE,), bundle.errors[None, :], self.judge)
         network = DenseAutoencoder(bundle.layers, self.device)
         return AutoencoderProfile(judge, network, bundle, hashlib.sha256(weights).hexdigest())
+
+    def about(self, weights: bytes) -> str:
+        return from_bytes(weights).note
 
     def build(self, name: str, profile: AutoencoderProfile | None) -> AutoencoderDetector:
         return AutoencoderDetector(name, self, profile)

@@ -70,6 +70,10 @@ class DetectorConfig(Settings):
         """All that can be prepared from the reference alone. Immutable."""
         return None
 
+    def about(self, weights: bytes) -> str:
+        """What a training came to, in words for the log and `/streams`; for a Config with `needs_fit`."""
+        return ""
+
     def build(self, name: str, profile: Any) -> Detector:
         """A new detector called `name` (the key in the configuration)."""
         raise NotImplementedError

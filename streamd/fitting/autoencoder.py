@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from streamd.detectors.autoencoder import AutoencoderConfig
 from streamd.detectors.base import Reference
+from streamd.detectors.dependence import autocorrelation_times, centred_ranks
 from streamd.scorers.bundle import Bundle, to_bytes
 from streamd.scorers.dense import DenseAutoencoder, Layer, layer_widths, reconstruct
 from streamd.scorers.transform import Inputs, Transform, learn_transform
@@ -19,19 +20,23 @@ from streamd.scorers.transform import Inputs, Transform, learn_transform
 if TYPE_CHECKING:
     import torch
 
-BLOCKS = 20
-VALIDATION_EVERY = 10  # of the blocks: 2 of the 10 that are fitted on decide when to stop
+BLOCKS_MAX = 20
+BLOCKS_MIN = 4
+BLOCK_TIMES = 10  # a block's length in autocorrelation times: its middle must not know its neighbours
+VALIDATION_SHARE = 0.2  # of the rows of a block that is learned from, its last ones decide when to stop
+DEPENDENCE_ROWS = 20_000  # of a long reference on which the dependence is measured
 
 
 def fit(config: AutoencoderConfig, reference: Reference) -> bytes:
     """Learn to reconstruct the reference's rows; safetensors bytes that AutoencoderConfig.profile reads.
 
-    The reference is cut into 20 blocks of neighbouring rows. Of the even ones 8 are learned from and 2 decide
-    when to stop; the odd ones are held out, and their errors are what live errors are later compared with: a
-    network reconstructs the rows that it learned from better than any others, and would call all of those
-    drift. Blocks, and not single rows in turn, because a held-out row between two learned neighbours that
-    resemble it is not held out at all. A reference with too little to learn from gives a bundle without a
-    network, whose note says why.
+    The reference is cut into at most 20 blocks of neighbouring rows. The even ones are learned from, but for
+    their last fifth, which decides when to stop; the odd ones are held out, and their errors are what live
+    errors are later compared with: a network reconstructs the rows that it learned from better than any others,
+    and would call all of those drift. Blocks, and not single rows in turn, because a held-out row between two
+    learned neighbours that resemble it is not held out at all; so the more the rows depend on their past, the
+    longer the blocks. A reference with too little to learn from gives a bundle without a network, whose note
+    says why.
 
     Two calls on one machine give the same bytes: all that is random comes from a generator of the call's own,
     and torch computes on one thread meanwhile.
@@ -41,10 +46,14 @@ def fit(config: AutoencoderConfig, reference: Reference) -> bytes:
     problem = _problem(config, table.rows, transform.inputs)
     if problem is not None:
         return to_bytes(_empty(transform, problem))
-    blocks, rows = _blocks(table.rows, config.fit_rows_max)
+    time = _autocorrelation_time(transform(table.take(np.arange(min(table.rows, DEPENDENCE_ROWS)))))
+    if table.rows / time < config.fit_effective_rows_min:
+        return to_bytes(_empty(transform, _too_dependent(config, table.rows, time)))
+    count = _block_count(table.rows, time)
+    blocks, rows, validating = _blocks(table.rows, config.fit_rows_max, count)
     inputs = transform(table.take(rows))
     held_out = blocks % 2 == 1
-    validating = blocks % VALIDATION_EVERY == 4
+    validating &= ~held_out
     with _one_thread():
         layers, epochs = _train(config, inputs[:, ~held_out & ~validating], inputs[:, validating])
         squared, errors = DenseAutoencoder(layers, "cpu").errors(np.ascontiguousarray(inputs[:, held_out]))
@@ -71,19 +80,42 @@ def _problem(config: AutoencoderConfig, rows: int, inputs: int) -> str | None:
     return None
 
 
+def _too_dependent(config: AutoencoderConfig, rows: int, time: float) -> str:
+    return (
+        f"not fitted: each row resembles the {time:.0f} before it, so that {rows} rows are worth {rows / time:.0f} "
+        f"independent ones, under fit_effective_rows_min = {config.fit_effective_rows_min}; send a longer reference"
+    )
+
+
 def _empty(transform: Transform, note: str) -> Bundle:
     nothing = np.zeros(0)
     unread = Transform((), nothing, nothing, (), transform.bound)
     return Bundle(unread, (), nothing, nothing, 0.0, note)
 
 
-def _blocks(rows: int, rows_max: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The block of each chosen row, and the row; of a long reference the first rows of every block."""
+def _autocorrelation_time(inputs: Inputs) -> float:
+    """The memory of the middle input, (inputs, rows), in rows. One that came in a single run must not decide."""
+    ranks = np.stack([centred_ranks(row.astype(np.float64)) for row in inputs])
+    return float(np.median(autocorrelation_times(ranks)))
+
+
+def _block_count(rows: int, autocorrelation_time: float) -> int:
+    """An even number of blocks, each of at least ten autocorrelation times where the reference is long enough."""
+    pairs = int(rows / (2 * BLOCK_TIMES * autocorrelation_time))
+    return 2 * min(max(pairs, BLOCKS_MIN // 2), BLOCKS_MAX // 2)
+
+
+def _blocks(rows: int, rows_max: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
+    """The block of each chosen row, the row, and whether it is of its block's last fifth.
+
+    Of a long reference the first rows of every block are chosen.
+    """
     every = np.arange(rows)
-    block = every * BLOCKS // rows
+    block = every * count // rows
     place = every - np.searchsorted(block, block)  # within its block
-    chosen = np.flatnonzero(place < max(1, rows_max // BLOCKS))
-    return block[chosen], chosen
+    length = np.minimum(np.bincount(block), max(1, rows_max // count))[block]
+    chosen = np.flatnonzero(place < length)
+    return block[chosen], chosen, (place >= (1 - VALIDATION_SHARE) * length)[chosen]
 
 
 @contextmanager

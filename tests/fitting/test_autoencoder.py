@@ -8,7 +8,7 @@ from streamd.detectors.autoencoder import AutoencoderConfig
 from streamd.detectors.base import Reference
 from streamd.detectors.entropy import EntropyConfig
 from streamd.fitting import fit
-from streamd.fitting.autoencoder import BLOCKS, _blocks
+from streamd.fitting.autoencoder import BLOCKS_MAX, _block_count, _blocks
 from streamd.scorers.bundle import from_bytes
 from streamd.scorers.dense import DenseAutoencoder
 from streamd.table import Table
@@ -68,7 +68,7 @@ def test_held_out_errors_are_those_of_rows_never_seen_even_where_the_fit_learned
     table, fresh = (Table(n, {f"f{i}": rng.normal(size=n) for i in range(30)}) for n in (300, 2000))
     bundle = from_bytes(fit(config, Reference(table, "", "batches")))
     network = DenseAutoencoder(bundle.layers, "cpu")
-    blocks, _ = _blocks(300, 10_000)
+    blocks, _, _ = _blocks(300, 10_000, BLOCKS_MAX)
     learned = network.errors(bundle.transform(table.take(np.flatnonzero(blocks % 2 == 0))))[1]
     live = network.errors(bundle.transform(fresh))[1]
     assert learned.mean() < 0.9 * bundle.errors.mean()
@@ -86,14 +86,24 @@ def test_the_row_threshold_is_the_quantile_of_the_held_out_errors() -> None:
 
 @pytest.mark.parametrize("rows", [200, 201, 999, 2000, 10_000, 10_001, 68_785])
 def test_blocks_are_neighbouring_rows_spread_over_all_of_a_reference(rows: int) -> None:
-    blocks, chosen = _blocks(rows, 10_000)
+    blocks, chosen, validating = _blocks(rows, 10_000, BLOCKS_MAX)
     assert len(chosen) == len(set(chosen.tolist())) <= 10_000
     assert len(chosen) == rows or len(chosen) == 10_000
-    assert set(blocks.tolist()) == set(range(BLOCKS))
-    for block in range(BLOCKS):
+    assert set(blocks.tolist()) == set(range(BLOCKS_MAX))
+    for block in range(BLOCKS_MAX):
         members = chosen[blocks == block]
         assert np.all(np.diff(members) == 1)
-        assert members[0] == -(-block * rows // BLOCKS)
+        assert members[0] == -(-block * rows // BLOCKS_MAX)
+        share = validating[blocks == block]
+        assert share.mean() == pytest.approx(0.2, abs=1 / len(share))
+        assert np.all(np.diff(share.astype(int)) >= 0)  # the last ones
+
+
+@pytest.mark.parametrize(
+    ("rows", "time", "count"), [(2000, 1.0, 20), (2000, 19.0, 10), (2000, 65.0, 4), (200, 1.0, 20)]
+)
+def test_the_longer_rows_remember_the_longer_the_blocks(rows: int, time: float, count: int) -> None:
+    assert _block_count(rows, time) == count
 
 
 @pytest.mark.parametrize(
@@ -103,6 +113,7 @@ def test_blocks_are_neighbouring_rows_spread_over_all_of_a_reference(rows: int) 
         (Table(500, {"f": np.full(500, np.nan)}), QUICK, "no numeric or categorical column"),
         (Table(100, {"f": np.arange(100.0)}), QUICK, "100 rows are under fit_rows_min"),
         (made_of(2, 8, 200, 0).table, AutoencoderConfig(inputs_max=7), "8 inputs are over inputs_max"),
+        (Table(500, {"f": np.sin(np.arange(500) / 80)}), QUICK, "under fit_effective_rows_min = 50; send a longer"),
     ],
 )
 def test_a_reference_with_too_little_or_too_much_gives_a_bundle_that_says_so(

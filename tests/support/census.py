@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
+from needs import unavailable
 
 from streamd.table import Categorical, Predictions, Table
 
@@ -22,7 +22,7 @@ def load(part: str) -> Table:
     """`reference` (2015, 68,785 rows) or `analysis` (2016 to 2018, 208,892 rows); skips where it is not there."""
     path = DATA / "nannyml_census" / f"employment_MA_{part}.pq"
     if not path.exists():
-        pytest.skip(f"no census data at {path}: set STREAMD_TEST_DATA to the folder that holds nannyml_census")
+        unavailable(f"no census data at {path}: set STREAMD_TEST_DATA to the folder that holds nannyml_census")
     import pandas as pd
 
     frame: Any = pd.read_parquet(path)

@@ -15,6 +15,7 @@ from brokers import HOW_TO_GET_KAFKA, RealKafka, kafka_launcher
 from cryptography.hazmat.primitives import serialization
 from kafka import KafkaAdminClient
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
+from needs import unavailable
 
 from streamd.errors import ConfigError, TransientError
 from streamd.transport import kafka_admin, kafka_auth
@@ -75,7 +76,7 @@ def _write_key_and_chain(certificate: trustme.LeafCert, path: Path) -> None:
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     launcher = kafka_launcher()
     if launcher is None:
-        pytest.skip(HOW_TO_GET_KAFKA)
+        unavailable(HOW_TO_GET_KAFKA)
     folder = tmp_path_factory.mktemp("guarded")
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")

@@ -1,0 +1,151 @@
+"""The whole daemon as a process of its own, on a real Kafka with a topic that was filled before."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench_load import DETECTORS, ROWS, STREAMS, Format, Message, batches, references
+from bench_table import Row
+from brokers import HOW_TO_GET_KAFKA, ExternalKafka, RealKafka, kafka_launcher
+from daemons import Daemon
+from kafka import KafkaProducer
+
+from streamd.transport.kafka_admin import create_topics
+from streamd.transport.settings import KafkaSettings
+
+PARTITIONS = 4
+TARGETS: dict[Format, float] = {"json": 120_000, "arrow": 200_000}
+NAMES: dict[Format, str] = {"json": "the daemon, JSON", "arrow": "the daemon, Arrow"}
+LOOK_SECONDS = 1.0
+
+_SETTINGS = {
+    **{f"STREAMD_DETECTORS__{name.upper()}": json.dumps(options) for name, options in DETECTORS.items()},
+    "STREAMD_KAFKA__MAX_POLL_INTERVAL_MS": "300000",
+    "STREAMD_LOG__LEVEL": "warning",
+}
+
+BARE_CONSUMER = """
+import sys, time
+from kafka import KafkaConsumer, TopicPartition
+servers, topic, partitions, records = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+consumer = KafkaConsumer(
+    bootstrap_servers=servers, group_id=None, auto_offset_reset="earliest", isolation_level="read_committed",
+    max_partition_fetch_bytes=4 << 20, metrics_enabled=False, enable_auto_commit=False,
+)
+consumer.assign([TopicPartition(topic, number) for number in range(partitions)])
+seen, started = 0, None
+while seen < records:
+    polled = sum(map(len, consumer.poll(100, max_records=64).values()))
+    started = started or (polled and time.perf_counter())
+    seen += polled
+print(time.perf_counter() - started)
+consumer.close(autocommit=False)
+"""
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    if not os.environ.get("STREAMD_TEST_KAFKA") and kafka_launcher() is None:
+        for form, target in TARGETS.items():
+            yield Row(NAMES[form], "rows/s", None, limit=target, skipped=HOW_TO_GET_KAFKA)
+        return
+    with tempfile.TemporaryDirectory() as folder, _kafka(Path(folder)) as servers:
+        for form in TARGETS:
+            yield _row(form, servers, Path(folder), 1000 if quick else 4000, 1 if quick else 3)
+
+
+def _row(form: Format, servers: str, folder: Path, records: int, repeat: int) -> Row:
+    topic = f"bench-{form}-{uuid.uuid4().hex[:8]}"
+    total = _fill(servers, topic, form, records)
+    ours, peer = [], []
+    for _ in range(repeat):
+        peer.append(_bare(servers, topic, total))
+        ours.append(_daemon(servers, topic, folder, records))
+    return Row(
+        f"{NAMES[form]}: ks, zscore, entropy, autoencoder",
+        "rows/s",
+        statistics.median(ours),
+        "bare consumer",
+        statistics.median(peer),
+        limit=TARGETS[form],
+    )
+
+
+@contextmanager
+def _kafka(folder: Path) -> Iterator[str]:
+    external = os.environ.get("STREAMD_TEST_KAFKA")
+    launcher = kafka_launcher()
+    if external or launcher is None:
+        yield ExternalKafka(external or "").bootstrap_servers
+        return
+    broker = RealKafka(launcher, folder / "kafka")
+    broker.start()
+    try:
+        yield broker.bootstrap_servers
+    finally:
+        broker.kill()
+
+
+def _fill(servers: str, topic: str, form: Format, records: int) -> int:
+    """Write the references, then the batches; how many records that is."""
+    create_topics(KafkaSettings(bootstrap_servers=(servers,)), {topic: PARTITIONS})
+    producer = KafkaProducer(bootstrap_servers=servers, acks="all", linger_ms=5, max_request_size=8 << 20)
+
+    def send(message: Message) -> None:
+        # By number, not by the key's hash: every partition gets as much as the others.
+        producer.send(
+            topic, message.value, message.key, list(message.headers), partition=message.stream % PARTITIONS
+        )
+
+    normal, load = references(form), batches(form)
+    for message in normal:
+        send(message)
+    for i in range(records):
+        send(load[i % len(load)])
+        if i % 200 == 0:
+            producer.flush()  # the client's own buffer has no bound
+    producer.flush()
+    producer.close()
+    return len(normal) + records
+
+
+def _bare(servers: str, topic: str, records: int) -> float:
+    """Rows/s of a consumer that does nothing with them."""
+    command = [sys.executable, "-c", BARE_CONSUMER, servers, topic, str(PARTITIONS), str(records)]
+    seconds = float(subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout)
+    return ROWS * records / seconds
+
+
+def _daemon(servers: str, topic: str, folder: Path, records: int) -> float:
+    """Rows/s between the first look at which every stream was trained and the last one before the end."""
+    daemon = Daemon(servers, folder, **_SETTINGS, STREAMD_TOPICS__FEATURES=topic)
+    try:
+        daemon.start()
+        daemon.wait(lambda: daemon.metric("streamd_fit_seconds_count") >= STREAMS, 120)
+        looks = [_look(daemon)]
+        while looks[-1][1] < ROWS * records:
+            time.sleep(LOOK_SECONDS)  # a scrape costs the daemon some ten milliseconds
+            looks.append(_look(daemon))
+            assert daemon.running, daemon.tail()
+        looks.pop()  # it came after the end, nobody knows how long
+        (first, rows_first), (last, rows_last) = looks[0], looks[-1]
+        assert len(looks) > 2, f"{records} records are over before they can be measured"
+        assert not daemon.metric("streamd_records_rejected_total"), "the load is not healthy"
+        return (rows_last - rows_first) / (last - first)
+    finally:
+        daemon.close()
+
+
+def _look(daemon: Daemon) -> tuple[float, float]:
+    """When, and how many rows were judged by then."""
+    judged = daemon.metric("streamd_rows_judged_total")
+    return time.perf_counter(), judged

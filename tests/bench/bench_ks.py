@@ -1,0 +1,67 @@
+"""The two-sample judge beside scipy.stats.ks_2samp, a feature at a time, with equal results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import cycle
+
+import numpy as np
+from bench_table import Row, side_by_side
+from scipy.stats import ks_2samp
+
+from streamd.detectors.judge import TwoSampleJudge, TwoSampleProfile, TwoSampleSettings
+from streamd.model import Kind, Reading, Verdict
+from streamd.table import FloatArray
+
+FEATURES, REFERENCE_ROWS, WINDOW_ROWS, BATCH_ROWS = 32, 2000, 2000, 256
+BATCHES = 40
+
+Draw = Callable[[np.random.Generator, tuple[int, int]], FloatArray]
+SHAPES: dict[str, Draw] = {
+    "normal": lambda rng, shape: rng.normal(size=shape),
+    "lognormal σ=3": lambda rng, shape: rng.lognormal(sigma=3.0, size=shape),
+    "Cauchy": lambda rng, shape: rng.standard_cauchy(size=shape),
+    "ten values": lambda rng, shape: rng.integers(10, size=shape).astype(np.float64),
+}
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    for name, draw in SHAPES.items():
+        for p_values in (False, True):
+            yield _row(name, draw, p_values, repeat=5 if quick else 25)
+
+
+def _row(name: str, draw: Draw, p_values: bool, repeat: int) -> Row:
+    """One batch through the judge; `p_values`: judged, otherwise only its statistic is read."""
+    rng = np.random.default_rng(0)
+    reference = draw(rng, (FEATURES, REFERENCE_ROWS))
+    batches = [draw(rng, (FEATURES, BATCH_ROWS)) for _ in range(BATCHES)]
+    settings = TwoSampleSettings(
+        window_rows=WINDOW_ROWS, stride_rows=BATCH_ROWS if p_values else 10**9, dependence="none"
+    )
+    names = tuple(f"f{i}" for i in range(FEATURES))
+    judge = TwoSampleJudge("ks", Kind.FEATURES, TwoSampleProfile(names, reference, settings))
+    window = np.concatenate([draw(rng, (FEATURES, WINDOW_ROWS - BATCH_ROWS)), batches[-1]], axis=1)
+    judge.update(window, 0)
+    incoming = cycle(batches)
+
+    def ours() -> tuple[FloatArray, FloatArray | None]:
+        nonlocal window
+        batch = next(incoming)
+        window = np.concatenate([window[:, BATCH_ROWS:], batch], axis=1)  # the peer's; it costs us some µs
+        outcome = judge.update(batch, 0)[0]
+        assert isinstance(outcome, Verdict if p_values else Reading)
+        return outcome.statistics, outcome.p_values if isinstance(outcome, Verdict) else None
+
+    def peer() -> tuple[list[float], list[float]]:
+        results = [ks_2samp(x, y, method="asymp") for x, y in zip(reference, window, strict=True)]
+        return [r.statistic for r in results], [r.pvalue for r in results]
+
+    for _ in range(3):
+        (found, p), (expected, expected_p) = ours(), peer()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+        if p is not None:
+            np.testing.assert_allclose(p, expected_p, rtol=1e-12)
+    ours_ms, peer_ms = side_by_side(ours, peer, repeat)
+    what = "update, D, p and verdict" if p_values else "update and D"
+    return Row(f"ks, {name}: {what}", "ms", ours_ms, "ks_2samp", peer_ms, ratio_min=100)
