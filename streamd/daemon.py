@@ -14,7 +14,7 @@ from streamd.errors import TransientError
 from streamd.observe import logs
 from streamd.observe.health import State
 from streamd.transport.kafka import KafkaTransport, ensure_topics
-from streamd.wiring import Parts, build, stream_nbytes
+from streamd.wiring import Parts, build, stream_nbytes, warm_up
 
 log = structlog.get_logger("streamd.daemon")
 
@@ -47,19 +47,9 @@ def run(config: Config) -> int:
 
 
 def _prepare(config: Config) -> None:
-    """What must not be left to the first batch: compiled kernels, the number of threads."""
-    import scipy.fft
-    import scipy.special  # noqa: F401 - else the first verdict would
-
-    from streamd.detectors import kernels, kernels_columns
-
-    kernels.warm_up()
-    kernels_columns.warm_up()
+    """Make ready, and say what is watched."""
+    warm_up(config)
     settings = config.for_stream("")
-    if any(detector.needs_fit for detector in settings.detectors.values()):
-        import torch
-
-        torch.set_num_threads(1)  # one process a core; and the same sums in the same order on every machine
     log.info(
         "streamd starts",
         version=__version__,

@@ -9,10 +9,10 @@ from typing import Literal
 
 from streamd.codec.decode import decode
 from streamd.codec.limits import Limits
-from streamd.detectors.base import DetectorConfig, Reference, State
+from streamd.detectors.base import Detector, DetectorConfig, Reference, State
 from streamd.detectors.quality import QualityConfig, no_data_verdict
 from streamd.engine_settings import EngineSettings, StreamSettings
-from streamd.errors import InvalidRecord
+from streamd.errors import InvalidRecord, Reason, StreamdError
 from streamd.model import (
     Acknowledgement,
     BatchJudged,
@@ -30,9 +30,9 @@ from streamd.model import (
     Verdict,
     Window,
 )
-from streamd.policy import Occasion, unacknowledged
+from streamd.policy import Occasion, crashed, unacknowledged
 from streamd.profiles import Profiles
-from streamd.stream import Kept, Stream
+from streamd.stream import Kept, Stream, keep_reference, keep_weights
 
 _RECOUNT_EVERY_BATCHES = 64  # memory of a stream grows with what it has seen; counting it costs some microseconds
 
@@ -45,6 +45,15 @@ class FitJob:
     detector: str
     config: DetectorConfig
     reference: Reference
+
+
+class DetectorCrashError(StreamdError):
+    """A detector raised. The engine is torn: drop it, restore it, and `skip` the record if it raises again."""
+
+    def __init__(self, stream: str, detector: str) -> None:
+        super().__init__(f"the detector {detector} of {stream} raised on a record")
+        self.stream = stream
+        self.detector = detector
 
 
 class PartitionEngine:
@@ -113,8 +122,8 @@ class PartitionEngine:
         effects += self._heard(stream, batch.event_time_ms, envelope)
         outcomes: list[Outcome] = []
         severities: list[Severity] = []
-        for detector in stream.detectors.values():
-            for outcome in detector.update(batch):
+        for name, detector in stream.detectors.items():
+            for outcome in _judged(name, detector, batch):
                 outcomes.append(outcome)
                 if isinstance(outcome, Verdict):
                     occasion = self._occasion(batch.stream, batch.event_time_ms, envelope, len(severities))
@@ -145,7 +154,10 @@ class PartitionEngine:
         reference = stream.reference
         assert reference is not None
         source = "reference batches" if reference.source == "batches" else "its own first rows"
-        effects: list[Effect] = [StreamChanged(stream.name, "reference", f"{reference.table.rows} rows from {source}")]
+        effects: list[Effect] = [
+            StreamChanged(stream.name, "reference", f"{reference.table.rows} rows from {source}"),
+            keep_reference(reference),
+        ]
         for name, config in stream.settings.detectors.items():
             if not config.needs_fit:
                 continue
@@ -174,6 +186,16 @@ class PartitionEngine:
         expected = stream is not None and stream.policy.acknowledge(answer.command_id)
         detail = f"command {answer.command_id} {answer.outcome}{'' if expected else ' (nobody waited for it)'}"
         return [StreamChanged(answer.stream, "acknowledged", f"{detail} {answer.detail}".rstrip())]
+
+    def skip(self, envelope: Envelope, crash: DetectorCrashError) -> list[Effect]:
+        """Pass over a record on which a detector raises: it becomes a dead letter, and a person is told."""
+        self._next_offset = envelope.offset + 1
+        cause = f"{type(crash.__cause__).__name__}: {crash.__cause__}"
+        letter = DeadLetter(envelope, Reason.CRASHED.stage, Reason.CRASHED, f"{crash}: {cause}")
+        stream, effects = self._stream(crash.stream)
+        place = Window(envelope.offset, envelope.offset, 0)
+        occasion = self._occasion(stream.name, envelope.timestamp_ms, envelope)
+        return [*effects, letter, *stream.policy.alarm(crashed(crash.detector, place), occasion)]
 
     # --- Silence ---
 
@@ -228,7 +250,10 @@ class PartitionEngine:
         learned = stream.build(job.detector, job.config, weights)
         self._count(stream, anew=True)
         detail = f"{job.detector}: {job.config.about(weights)}"
-        return [StreamChanged(job.stream, "fitted" if learned else "not_fitted", detail)]
+        return [
+            StreamChanged(job.stream, "fitted" if learned else "not_fitted", detail),
+            keep_weights(job.config, job.reference, weights),
+        ]
 
     # --- Snapshots ---
 
@@ -241,6 +266,10 @@ class PartitionEngine:
             "fitted_unasked": sorted(self._fitted_unasked),
         }
 
+    def kept_names(self) -> set[str]:
+        """Names of the Keep effects that `restore` will want again."""
+        return set().union(*(stream.kept_names() for stream in self._streams.values()))
+
     def restore(self, state: State, kept: Kept) -> None:
         """Continue from `snapshot()`, on a new engine. Bit-equal to one that never stopped."""
         self._next_offset = state["next_offset"]
@@ -252,6 +281,11 @@ class PartitionEngine:
             self._count(stream, anew=True)
 
     # --- Streams ---
+
+    @property
+    def next_offset(self) -> int:
+        """The smallest offset that the next record may have."""
+        return self._next_offset
 
     @property
     def streams(self) -> int:
@@ -290,6 +324,13 @@ class PartitionEngine:
         return Occasion(
             stream, self.topic, self.partition, envelope.offset, event_time_ms, envelope.timestamp_ms, ordinal
         )
+
+
+def _judged(name: str, detector: Detector, batch: FeatureBatch) -> tuple[Outcome, ...]:
+    try:
+        return detector.update(batch)
+    except Exception as error:
+        raise DetectorCrashError(batch.stream, name) from error
 
 
 def _silence_limits(stream: Stream) -> list[tuple[str, float]]:

@@ -22,6 +22,9 @@ class EngineSettings(Settings):
     """Streams per partition for which a detector that trains, and that no configuration names, is trained.
     Ten thousand trainings are nobody's wish; the others say so in /streams."""
 
+    snapshot_records: int = Field(default=2000, ge=1)
+    """Input records of a partition between two snapshots. Fewer make a restart read less again; more write less."""
+
     tick_seconds: float = Field(default=5.0, gt=0)
     """How often a partition without new records is asked whether silence itself is news."""
 

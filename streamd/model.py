@@ -293,4 +293,12 @@ class StreamChanged:
     detail: str
 
 
-Effect = Alert | Command | DeadLetter | BatchJudged | TelemetryCounted | StreamChanged
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Something that the state needs and that seldom changes: a reference, trained weights. Kept by its content."""
+
+    name: str  # `reference/<key>`, `weights/<key>`
+    data: bytes
+
+
+Effect = Alert | Command | DeadLetter | BatchJudged | TelemetryCounted | StreamChanged | Keep

@@ -257,6 +257,13 @@ class Policy:
             self._pending[command.id] = PendingCommand(command.command, deadline, alert.id)
         return command
 
+    def alarm(self, verdict: Verdict, occasion: Occasion) -> list[Alert | Command]:
+        """A finding that is critical at once, whatever came before: it fires, and nothing resolves it but a reset."""
+        incident = self._incidents.setdefault(_incident_key(verdict), Incident())
+        incident.consecutive += 1
+        columns = np.ones(len(verdict.columns), dtype=bool)
+        return self._fire(incident, Severity.CRITICAL, verdict, columns, occasion)
+
     def end(self, verdict: Verdict, occasion: Occasion, reason: str) -> list[Alert]:
         """End the incident that `verdict` is about, if it is open, without a judgement."""
         incident = self._incidents.get(_incident_key(verdict))
@@ -344,6 +351,16 @@ def _item(values: FloatArray | None, index: int) -> float | None:
     if values is None or np.isnan(values[index]):
         return None
     return float(values[index])
+
+
+def crashed(detector: str, window: Window) -> Verdict:
+    """The finding that a detector of ours raised on a record."""
+    one = np.array([1.0])
+    finding = f"{detector} crashed on the record at offset {window.first_offset}, which is a dead letter now"
+    columns = (detector,)
+    return Verdict(
+        detector, "crash", Kind.QUALITY, columns, one, None, None, one, "crashes", 0.5, ("changed",), window, finding
+    )
 
 
 def unacknowledged(pending: PendingCommand, window: Window) -> Verdict:

@@ -4,63 +4,84 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from functools import partial
+from types import MappingProxyType
+from typing import Literal, TypeVar
 
 import structlog
 
-from streamd.engine import PartitionEngine
-from streamd.errors import TransientError
-from streamd.fit_worker import Fit, FitWorker
+from streamd.detectors.base import DetectorConfig, Reference
+from streamd.engine import DetectorCrashError, FitJob
+from streamd.errors import ConfigError, TransientError
 from streamd.model import Effect, Envelope
 from streamd.observe.board import Board
 from streamd.observe.health import Health
 from streamd.observe.journal import journal
 from streamd.observe.metrics import Metrics
+from streamd.seats import Restored, Seat, Seats
 from streamd.transport.base import Assigned, Outgoing, Partition, Polled, RecordTooLargeError, Revoked, Transport
+from streamd.worker import Worker
 
 log = structlog.get_logger("streamd.pump")
 
 T = TypeVar("T")
 
+Fit = Callable[[DetectorConfig, Reference], bytes]
+"""Trains a detector, a pure function. Raises ValueError with a sentence where the data does not allow it."""
+
+_NONE: Mapping[int, DetectorCrashError] = MappingProxyType({})
+_RESTORE_AGAIN_SECONDS = 1.0
 _BACKOFF_SECONDS = (0.1, 5.0)  # first and longest pause between two tries, doubled with jitter
 
 
 @dataclass(slots=True)
 class Share:
-    """What one partition's records of one poll came to: delivered together, or not at all."""
+    """What one partition's part of one turn came to: delivered together, or not at all."""
 
-    owner: PartitionEngine
+    seat: Seat
     steps: list[tuple[list[Effect], float]] = field(default_factory=list)  # effects, and the seconds they took
+    state: list[Outgoing] = field(default_factory=list)  # for the state topic, beside what the steps ask for
 
     def effects(self) -> list[Effect]:
         return [effect for effects, _ in self.steps for effect in effects]
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What a training came to: weights, or None and the problem that the data has."""
+
+    seat: Seat
+    weights: bytes | None
+    problem: str
+    seconds: float
 
 
 class Pump:
     """One process's loop. Runs on the thread that calls `run`, which owns the transport.
 
     ```
-      poll ──▶ changes: engines come and go
-           ──▶ records ──▶ engine.step ──▶ effects ──▶ deliver(records, offsets) ──▶ metrics, board
+      poll ──▶ changes: seats come (restored on a thread) and go
+           ──▶ records ──▶ engine.step ──▶ effects, state ──▶ deliver(records, offsets) ──▶ metrics, board
                                 └─ a training is due: the partition waits, the others flow
     ```
 
     Args:
         transport: where records come from and go to.
-        new_engine: builds the engine of a partition from its first offset.
+        seats: makes and restores what an assigned partition needs.
         to_records: which effects go to which topics.
         fit: trains a detector.
         metrics, board, health: what the outside sees.
         poll_seconds: the longest wait for records.
         tick_seconds: how often silent partitions are asked.
+        on_offset_loss: what to do when records that the state needs are gone.
     """
 
     def __init__(
         self,
         transport: Transport,
-        new_engine: Callable[[Partition, int], PartitionEngine],
+        seats: Seats,
         to_records: Callable[[Iterable[Effect]], list[Outgoing]],
         fit: Fit,
         metrics: Metrics,
@@ -69,18 +90,22 @@ class Pump:
         *,
         poll_seconds: float,
         tick_seconds: float,
+        on_offset_loss: Literal["stop", "earliest", "latest"] = "stop",
     ) -> None:
         self._transport = transport
-        self._new_engine = new_engine
+        self._factory = seats
         self._to_records = to_records
+        self._fit = fit
         self._metrics = metrics
         self._board = board
         self._health = health
         self._poll_seconds = poll_seconds
         self._tick_seconds = tick_seconds
-        self._engines: dict[Partition, PartitionEngine] = {}
-        self._fitting: set[Partition] = set()
-        self._worker = FitWorker(fit)
+        self._on_offset_loss = on_offset_loss
+        self._seats: dict[Partition, Seat] = {}
+        self._fits: Worker[Fitted] = Worker("fit")
+        self._restores: Worker[Restored] = Worker("restore")
+        self._crashes: dict[Partition, tuple[int, DetectorCrashError]] = {}
         self._next_tick = 0.0
         self.stopping = False
 
@@ -93,6 +118,7 @@ class Pump:
 
         Raises:
             TransientError: told to stop while the broker did not take what was due. Nothing of it is committed.
+            ConfigError: the state or the input is not what this configuration can go on from.
         """
         self.retry(self._transport.open)
         while not self.stopping:
@@ -107,13 +133,14 @@ class Pump:
         self._change(polled)
         self._metrics.polled(polled.records)
         shares: dict[Partition, Share] = {}
+        self._take_restores()
         self._take_fits(shares)
         self._step(polled.records, shares)
         self._tick(shares)
         self._deliver(shares)
         self._metrics.lags(self._transport.lags())
-        self._metrics.partitions_paused(len(self._fitting))
-        engines = self._engines.values()
+        self._metrics.partitions_paused(sum(seat.waits for seat in self._seats.values()))
+        engines = [seat.engine for seat in self._seats.values()]
         self._metrics.engine_sizes(sum(e.streams for e in engines), sum(e.nbytes for e in engines))
 
     def retry(self, attempt: Callable[[], T]) -> T | None:
@@ -132,21 +159,20 @@ class Pump:
             return result
         return None
 
-    # --- The parts of a turn ---
+    # --- Partitions come and go ---
 
     def _change(self, polled: Polled) -> None:
-        """Engines are born on assignment and dropped on revocation."""
+        """A seat is made on assignment and dropped on revocation."""
         for change in polled.changes:
             match change:
                 case Assigned(positions):
-                    self._engines |= {p: self._new_engine(p, offset) for p, offset in positions.items()}
-                    self._fitting.difference_update(positions)
-                    self._metrics.assigned(positions.keys())
                     log.info("partitions assigned", partitions=_names(positions))
+                    self._metrics.assigned(positions.keys())
+                    for partition, committed in positions.items():
+                        self._seat(partition, committed)
                 case Revoked(partitions):
                     for partition in partitions:
-                        self._engines.pop(partition, None)
-                    self._fitting.difference_update(partitions)
+                        self._seats.pop(partition, None)
                     self._metrics.revoked(partitions)
                     self._board.revoked(partitions)
                     log.info("partitions revoked", partitions=_names(partitions))
@@ -160,36 +186,138 @@ class Pump:
                 cause=skipped.error,
             )
 
+    def _seat(self, partition: Partition, committed: int, skips: Mapping[int, DetectorCrashError] = _NONE) -> None:
+        """Begin to restore the partition's state; it waits, paused, until that is done."""
+        seat = self._seats[partition] = self._factory.empty(partition, committed, skips)
+        self._transport.pause([partition])
+        self._restores.submit(lambda: self._factory.restored(seat))
+
+    def _take_restores(self) -> None:
+        """Let restored partitions read again what came after their snapshot, and then flow."""
+        for restored in self._restores.results():
+            seat = restored.seat
+            if self._seats.get(seat.partition) is not seat:
+                continue  # revoked meanwhile
+            if restored.trouble is not None:
+                self._trouble(restored.trouble)
+                self._restores.submit(partial(self._factory.restored, seat, after_seconds=_RESTORE_AGAIN_SECONDS))
+                continue
+            start = self._start_of(seat)
+            if start is None:
+                return  # told to stop
+            seat.begin(restored)
+            self._transport.seek(seat.partition, start)
+            self._transport.resume([seat.partition])
+            log.info(
+                "state restored",
+                partition=_names([seat.partition])[0],
+                streams=seat.engine.streams,
+                from_offset=start,
+                committed_offset=seat.committed,
+                problems=list(restored.problems),
+            )
+
+    def _start_of(self, seat: Seat) -> int | None:
+        """Where to read from. Raises ConfigError when records that the state needs are gone; None: told to stop."""
+        wanted = seat.engine.next_offset
+        bounds = self.retry(lambda: self._transport.bounds(seat.partition))
+        if bounds is None:
+            return None
+        first, end = bounds
+        if wanted >= first:
+            return wanted
+        lost = f"{_names([seat.partition])[0]}: records {wanted} to {first - 1} are gone (retention)"
+        if self._on_offset_loss == "stop":
+            raise ConfigError(
+                f"{lost}, and nobody judged them; kafka.on_offset_loss = earliest goes on with the oldest "
+                "that is left, latest with what comes next"
+            )
+        log.error(f"{lost}; going on as configured", on_offset_loss=self._on_offset_loss)
+        start = first if self._on_offset_loss == "earliest" else end
+        seat.committed = max(seat.committed, start)
+        return start
+
+    # --- Records ---
+
     def _step(self, records: Iterable[Envelope], shares: dict[Partition, Share]) -> None:
         for envelope in records:
-            partition = Partition(envelope.topic, envelope.partition)
-            engine = self._engines[partition]
-            if partition in self._fitting:
+            seat = self._seats[Partition(envelope.topic, envelope.partition)]
+            if seat.waits:
                 continue  # it was sought back, and this record comes again
-            started = time.perf_counter()
-            effects = engine.step(envelope)
-            shares.setdefault(partition, Share(engine)).steps.append((effects, time.perf_counter() - started))
             self._health.beat()
-            job = engine.fit_wanted
-            if job is not None:
-                self._fitting.add(partition)
-                self._transport.pause([partition])
-                self._transport.seek(partition, envelope.offset + 1)
-                self._worker.submit(engine, job)
+            if envelope.offset < seat.engine.next_offset:
+                place = _names([seat.partition])[0]
+                raise ConfigError(
+                    f"{place}: offset {envelope.offset} comes after {seat.engine.next_offset - 1}: was the topic made "
+                    "anew? Then use another kafka.group_id"
+                )
+            started = time.perf_counter()
+            try:
+                effects, state = seat.step(envelope)
+            except DetectorCrashError as crash:
+                shares.pop(seat.partition, None)  # all of it is done again
+                self._crashed(seat, envelope, crash)
+                continue
+            if envelope.offset >= seat.committed:
+                share = shares.setdefault(seat.partition, Share(seat))
+                share.steps.append((effects, time.perf_counter() - started))
+                share.state += state
+            if seat.engine.fit_wanted is not None:
+                self._train(seat, envelope.offset + 1)
+        for partition, seat in self._seats.items():
+            if not seat.live and not seat.waits:
+                seat.reached(self._transport.position(partition))
+
+    def _crashed(self, seat: Seat, envelope: Envelope, crash: DetectorCrashError) -> None:
+        """A detector raised: its engine is torn, and is restored. The second time the record is passed over."""
+        offset, _ = self._crashes.get(seat.partition, (-1, crash))
+        skips = {**seat.skips, envelope.offset: crash} if offset == envelope.offset else seat.skips
+        self._crashes[seat.partition] = (envelope.offset, crash)
+        log.critical(
+            "a detector crashed; the partition is restored",
+            partition=_names([seat.partition])[0],
+            offset=envelope.offset,
+            stream=crash.stream,
+            detector=crash.detector,
+            exc_info=crash,
+        )
+        self._metrics.detector_crashed(crash.detector)
+        self._seat(seat.partition, seat.committed, skips)
+
+    def _train(self, seat: Seat, next_offset: int) -> None:
+        """Train what the engine wants, while its partition waits."""
+        job = seat.engine.fit_wanted
+        assert job is not None
+        seat.waits = True
+        self._transport.pause([seat.partition])
+        self._transport.seek(seat.partition, next_offset)
+        self._fits.submit(partial(self._fitted, seat, job))
+
+    def _fitted(self, seat: Seat, job: FitJob) -> Fitted:
+        """Runs on the worker's thread."""
+        started = time.monotonic()
+        weights, problem = None, ""
+        try:
+            weights = self._fit(job.config, job.reference)
+        except ValueError as error:
+            problem = str(error)
+        return Fitted(seat, weights, problem, time.monotonic() - started)
 
     def _take_fits(self, shares: dict[Partition, Share]) -> None:
         """Give trained weights to the engines that wait for them, and let their partitions flow again."""
-        for engine, weights, problem, seconds in self._worker.results():
-            self._metrics.fit_finished(seconds, weights is not None)
-            partition = Partition(engine.topic, engine.partition)
-            if self._engines.get(partition) is not engine:
+        for fitted in self._fits.results():
+            self._metrics.fit_finished(fitted.seconds, fitted.weights is not None)
+            seat = fitted.seat
+            if self._seats.get(seat.partition) is not seat:
                 continue  # it was revoked meanwhile: its next owner trains anew
-            shares.setdefault(partition, Share(engine)).steps.append((engine.fitted(weights, problem), 0.0))
-            if engine.fit_wanted is not None:
-                self._worker.submit(engine, engine.fit_wanted)
+            effects = seat.engine.fitted(fitted.weights, fitted.problem)
+            shares.setdefault(seat.partition, Share(seat)).steps.append((effects, 0.0))
+            job = seat.engine.fit_wanted
+            if job is not None:
+                self._fits.submit(partial(self._fitted, seat, job))
             else:
-                self._fitting.discard(partition)
-                self._transport.resume([partition])
+                seat.waits = False
+                self._transport.resume([seat.partition])
 
     def _tick(self, shares: dict[Partition, Share]) -> None:
         """Make silence explicit, where there is no backlog that could be mistaken for it."""
@@ -198,18 +326,20 @@ class Pump:
         self._next_tick = time.monotonic() + self._tick_seconds
         now_ms = int(time.time() * 1000)
         lags = self._transport.lags()
-        for partition, engine in self._engines.items():
-            if partition not in shares and partition not in self._fitting and lags.get(partition) == 0:
-                effects = engine.tick(now_ms)
+        for partition, seat in self._seats.items():
+            if seat.live and not seat.waits and partition not in shares and lags.get(partition) == 0:
+                effects = seat.engine.tick(now_ms)
                 if effects:
-                    shares[partition] = Share(engine, [(effects, 0.0)])
+                    assert seat.keeper is not None
+                    shares[partition] = Share(seat, [(effects, 0.0)], seat.keeper.tick(seat.engine, now_ms))
 
     # --- Delivery ---
 
     def _deliver(self, shares: dict[Partition, Share]) -> None:
-        """Make effects and offsets durable; keep trying for as long as the partitions are ours."""
-        records = {partition: self._to_records(share.effects()) for partition, share in shares.items()}
-        offsets = {partition: self._transport.position(partition) for partition in shares}
+        """Make effects, state and offsets durable together; keep trying while the partitions are ours."""
+        records = {partition: self._records(share) for partition, share in shares.items()}
+        # Never back: a training that is repeated while reading again is delivered before `committed` is reached.
+        offsets = {p: max(self._transport.position(p), share.seat.committed) for p, share in shares.items()}
         delay = _BACKOFF_SECONDS[0]
         while records:
             outgoing = [record for each in records.values() for record in each]
@@ -222,16 +352,23 @@ class Pump:
                 self._hold(delay)
                 delay = min(delay * 2, _BACKOFF_SECONDS[1])
                 # A partition that was revoked meanwhile is its next owner's, who does the same work again.
-                records = {p: each for p, each in records.items() if self._engines.get(p) is shares[p].owner}
+                records = {p: each for p, each in records.items() if self._seats.get(p) is shares[p].seat}
                 continue
             self._well()
             self._metrics.delivered(len(outgoing), time.perf_counter() - started)
             for partition in records:
-                self._show(partition, shares[partition])
+                self._delivered(shares[partition], offsets[partition])
             return
 
-    def _show(self, partition: Partition, share: Share) -> None:
-        """What was delivered may be seen."""
+    def _records(self, share: Share) -> list[Outgoing]:
+        effects, keeper = share.effects(), share.seat.keeper
+        assert keeper is not None
+        return [*self._to_records(effects), *share.state, *keeper.records(share.seat.engine, effects, len(share.steps))]
+
+    def _delivered(self, share: Share, offset: int) -> None:
+        """What was delivered may be seen, and is not told again by this process."""
+        partition = share.seat.partition
+        share.seat.committed = offset
         for effects, seconds in share.steps:
             self._metrics.observe(effects, partition.topic, partition.number, seconds)
             self._board.observe(effects, partition.topic, partition.number)
@@ -239,7 +376,7 @@ class Pump:
 
     def _hold(self, seconds: float) -> None:
         """Stay in the group for a while without taking records."""
-        self._transport.pause(self._engines.keys())
+        self._transport.pause(self._seats.keys())
         until = time.monotonic() + seconds * random.uniform(0.5, 1.0)
         while (left := until - time.monotonic()) > 0:
             self._health.beat()
@@ -252,8 +389,7 @@ class Pump:
                 continue
             self._change(polled)
             assert not polled.records, "a paused partition gave records"
-            self._transport.pause(self._engines.keys())  # what is newly ours waits too
-        self._transport.resume(self._engines.keys() - self._fitting)
+        self._transport.resume([partition for partition, seat in self._seats.items() if not seat.waits])
 
     def _sleep(self, seconds: float) -> None:
         """Sleep in slices, so that being told to stop does not wait for it."""

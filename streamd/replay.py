@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from streamd.detectors.base import DetectorConfig, Reference
-from streamd.engine import PartitionEngine
-from streamd.fit_worker import Fit
+from streamd.engine import DetectorCrashError, PartitionEngine
 from streamd.model import Alert, BatchJudged, Command, DeadLetter, Effect, Envelope, Severity, StreamChanged
 from streamd.stream import fit_key
 from streamd.transport.base import Partition
+
+Fit = Callable[[DetectorConfig, Reference], bytes]
+
+_CRASHES_MAX = 10  # each costs the partition's records from the beginning; with more the detector is of no use
 
 
 class Replay:
@@ -20,24 +23,44 @@ class Replay:
     Args:
         new_engine: builds the engine of a partition from its first offset: `wiring.engine_factory(config)`.
         fit: trains a detector. Raises ValueError with a sentence where the data does not allow it.
+        again: the records from the beginning, for when a detector raises and its engine is torn.
     """
 
-    def __init__(self, new_engine: Callable[[Partition, int], PartitionEngine], fit: Fit) -> None:
+    def __init__(
+        self,
+        new_engine: Callable[[Partition, int], PartitionEngine],
+        fit: Fit,
+        again: Callable[[], Iterable[Envelope]],
+    ) -> None:
         self._new_engine = new_engine
         self._fit = fit
+        self._again = again
         self._engines: dict[Partition, PartitionEngine] = {}
+        self._crashes: dict[tuple[Partition, int], DetectorCrashError] = {}
 
     def step(self, envelope: Envelope) -> list[Effect]:
-        """What the record causes, the trainings that it makes due included. A partition's records come in order."""
+        """What the record causes, the trainings that it makes due included. A partition's records come in order.
+
+        A record on which a detector raises becomes a dead letter, as in the daemon.
+
+        Raises:
+            DetectorCrashError: that happened too often.
+        """
         partition = Partition(envelope.topic, envelope.partition)
         engine = self._engines.get(partition)
         if engine is None:
             engine = self._engines[partition] = self._new_engine(partition, envelope.offset)
         try:
-            effects = engine.step(envelope)
-        except Exception as error:
-            error.add_note(f"on the record {envelope.topic}/{envelope.partition}/{envelope.offset}")
-            raise
+            return self._through(engine, envelope)
+        except DetectorCrashError as crash:
+            if len(self._crashes) == _CRASHES_MAX:
+                raise
+            self._crashes[partition, envelope.offset] = crash
+            engine = self._engines[partition] = self._rebuilt(partition, envelope.offset)
+            return engine.skip(envelope, crash)
+
+    def _through(self, engine: PartitionEngine, envelope: Envelope) -> list[Effect]:
+        effects = engine.step(envelope)
         while (job := engine.fit_wanted) is not None:
             weights, problem = None, ""
             try:
@@ -46,6 +69,22 @@ class Replay:
                 problem = str(error)
             effects += engine.fitted(weights, problem)
         return effects
+
+    def _rebuilt(self, partition: Partition, offset: int) -> PartitionEngine:
+        """The partition's engine as it was before the record at `offset`."""
+        engine: PartitionEngine | None = None
+        for envelope in self._again():
+            if (envelope.topic, envelope.partition) != partition:
+                continue
+            engine = engine or self._new_engine(partition, envelope.offset)
+            if envelope.offset >= offset:
+                return engine
+            crash = self._crashes.get((partition, envelope.offset))
+            if crash is not None:
+                engine.skip(envelope, crash)
+            else:
+                self._through(engine, envelope)
+        raise AssertionError(f"{partition} at {offset} is not there any more")
 
 
 class FitOnce:
@@ -171,9 +210,11 @@ def compare(new: Iterable[Alert], old: Iterable[Alert]) -> list[Both]:
 def _overlapping(found: list[tuple[Incident, bool]]) -> list[Both]:
     """One test's incidents, cut where there is no incident at all.
 
-        new   ├───┤     ├─────┤           ├───
-        old     ├───┤     ├┤ ├┤     ├─┤
-              └─ 1 ─┘   └─ 2 ─┘     └3┘   └ 4
+    ```
+      new   ├───┤     ├─────┤           ├───
+      old     ├───┤     ├┤ ├┤     ├─┤
+            └─ 1 ─┘   └─ 2 ─┘     └3┘   └ 4
+    ```
     """
     groups: list[list[tuple[Incident, bool]]] = []
     end = float("-inf")

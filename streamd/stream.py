@@ -10,9 +10,10 @@ from typing import Any
 from streamd.detectors.base import Detector, DetectorConfig, Reference, State
 from streamd.engine_settings import StreamSettings
 from streamd.errors import InvalidRecord, Reason
-from streamd.model import FeatureBatch, ReferencePart
+from streamd.model import FeatureBatch, Keep, ReferencePart
 from streamd.policy import Policy
 from streamd.profiles import Profiles
+from streamd.state import pack, unpack
 from streamd.table import Table, concatenate
 
 
@@ -147,6 +148,13 @@ class Stream:
             },
         }
 
+    def kept_names(self) -> set[str]:
+        """What `restore` will want of what is kept."""
+        if self.reference is None:
+            return set()
+        keys = {fit_key(self.settings.detectors[name], self.reference) for name in self.weights}
+        return {f"reference/{self.reference.key}", *(f"weights/{key}" for key in keys)}
+
     def restore(self, state: State, kept: Kept) -> None:
         """Continue from `snapshot()`, on a new stream. Detectors whose Config has changed since start anew."""
         self.last_record_ms = state["last_record_ms"]
@@ -175,6 +183,27 @@ class Kept:
 
     references: Mapping[str, Reference]  # by Reference.key
     weights: Mapping[str, bytes]  # by fit_key
+
+    @classmethod
+    def unpacked(cls, parts: Mapping[str, bytes]) -> Kept:
+        """From the data of Keep effects, by their names."""
+        references, weights = {}, {}
+        for name, data in parts.items():
+            kind, _, key = name.partition("/")
+            if kind == "reference":
+                source, _, sha256 = key.rpartition("-")
+                references[key] = Reference(Table.from_state(unpack(data)), sha256, source)
+            elif kind == "weights":
+                weights[key] = data
+        return cls(references, weights)
+
+
+def keep_reference(reference: Reference) -> Keep:
+    return Keep(f"reference/{reference.key}", pack(reference.table.to_state()))
+
+
+def keep_weights(config: DetectorConfig, reference: Reference, weights: bytes) -> Keep:
+    return Keep(f"weights/{fit_key(config, reference)}", weights)
 
 
 def fit_key(config: DetectorConfig, reference: Reference) -> str:

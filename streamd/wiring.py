@@ -13,14 +13,14 @@ from streamd.config import Config
 from streamd.detectors.base import DetectorConfig, Reference
 from streamd.engine import PartitionEngine
 from streamd.engine_settings import StreamSettings
-from streamd.fit_worker import Fit
 from streamd.model import Effect
 from streamd.observe.admin import AdminServer, create_app
 from streamd.observe.board import Board
 from streamd.observe.health import Health
 from streamd.observe.metrics import Metrics
 from streamd.profiles import Profiles
-from streamd.pump import Pump
+from streamd.pump import Fit, Pump
+from streamd.seats import Seats
 from streamd.sinks.records import outgoing
 from streamd.stream import Stream
 from streamd.table import Predictions, Table
@@ -65,7 +65,13 @@ def build(config: Config, transport: Transport) -> Parts:
 
     pump = Pump(
         transport,
-        engine_factory(config),
+        Seats(
+            transport,
+            engine_factory(config),
+            config.kafka.group_id,
+            config.topics.state,
+            config.engine.snapshot_records,
+        ),
         to_records,
         trainer(),
         metrics,
@@ -73,9 +79,25 @@ def build(config: Config, transport: Transport) -> Parts:
         health,
         poll_seconds=config.kafka.poll_timeout_ms / 1000,
         tick_seconds=config.engine.tick_seconds,
+        on_offset_loss=config.kafka.on_offset_loss,
     )
     app = create_app(registry, board, health, config.model_dump(mode="json"), __version__)
     return Parts(pump, AdminServer(app, config.admin.host, config.admin.port), health)
+
+
+def warm_up(config: Config) -> None:
+    """What must not be left to the first batch, and what its numbers depend on: kernels, the number of threads."""
+    import scipy.fft
+    import scipy.special  # noqa: F401 - else the first verdict would
+
+    from streamd.detectors import kernels, kernels_columns
+
+    kernels.warm_up()
+    kernels_columns.warm_up()
+    if any(detector.needs_fit for _, settings in config.settings_by_rule for detector in settings.detectors.values()):
+        import torch
+
+        torch.set_num_threads(1)  # one process a core; and the same sums in the same order on every machine
 
 
 def trainer() -> Fit:

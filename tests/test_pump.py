@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 import numpy as np
 import orjson
@@ -13,19 +15,22 @@ from prometheus_client import CollectorRegistry
 
 from streamd.codec.limits import Limits
 from streamd.detectors.autoencoder import AutoencoderConfig
-from streamd.detectors.base import DetectorConfig, Reference
+from streamd.detectors.base import Detector, DetectorConfig, Reference
 from streamd.detectors.ks import KsConfig
+from streamd.detectors.quality import QualityConfig
 from streamd.engine import PartitionEngine
 from streamd.engine_settings import EngineSettings, ReferenceSettings, StreamSettings
-from streamd.errors import TransientError
-from streamd.model import Effect, Envelope
+from streamd.errors import ConfigError, TransientError
+from streamd.model import Effect, Envelope, FeatureBatch, Outcome
 from streamd.observe.board import Board
 from streamd.observe.health import Health
 from streamd.observe.metrics import Metrics
 from streamd.observe.settings import MetricSettings
 from streamd.profiles import Profiles
 from streamd.pump import Pump
+from streamd.seats import Seats
 from streamd.sinks.records import outgoing
+from streamd.state import pack
 from streamd.transport.base import Outgoing, Partition
 from streamd.transport.memory import MemoryBroker, MemoryTransport
 from streamd.transport.settings import TopicSettings
@@ -42,9 +47,12 @@ class World:
         fit: Callable[[DetectorConfig, Reference], bytes] | None = None,
         partitions: int = 1,
         broker: MemoryBroker | None = None,
+        snapshot_records: int = 2,
+        on_offset_loss: Literal["stop", "earliest", "latest"] = "stop",
     ) -> None:
         self.broker = broker or MemoryBroker()
         self.broker.create_topic(FEATURES, partitions)
+        self.broker.create_topic("streamd.state", 2)
         self.registry, self.health, self.board = CollectorRegistry(), Health(), Board()
         settings = StreamSettings(
             detectors or {"ks": KsConfig(type="ks", window_rows=200)}, ReferenceSettings(first_rows=None)
@@ -60,9 +68,10 @@ class World:
             return outgoing(effects, TopicSettings(), "streamd")
 
         self.transport = MemoryTransport(self.broker, [FEATURES], "streamd")
+        self.seats = Seats(self.transport, new_engine, "streamd", "streamd.state", snapshot_records)
         self.pump = Pump(
             self.transport,
-            new_engine,
+            self.seats,
             to_records,
             fit or (lambda config, reference: b""),
             Metrics(self.registry, MetricSettings(), self.board),
@@ -70,6 +79,7 @@ class World:
             self.health,
             poll_seconds=0.01,
             tick_seconds=3600,
+            on_offset_loss=on_offset_loss,
         )
         self.transport.open()
 
@@ -77,8 +87,19 @@ class World:
         self.broker.append(FEATURES, envelope.key, envelope.value, envelope.headers, envelope.timestamp_ms, partition)
 
     def turn(self, times: int = 3) -> None:
+        """Turn, and let what works on other threads finish in between."""
         for _ in range(times):
             self.pump.turn()
+            self.settle()
+
+    def settle(self) -> None:
+        until = time.monotonic() + 10
+        while self.pump._restores.busy and time.monotonic() < until:
+            time.sleep(0.001)
+
+    def state(self) -> bytes:
+        """Of the only stream's partition, as bytes."""
+        return pack(self.pump._seats[Partition(FEATURES, 0)].engine.snapshot())
 
     def summaries(self) -> list[str]:
         return [orjson.loads(r.value or b"{}")["summary"] for r in self.broker.read("streamd.alerts")]
@@ -184,6 +205,7 @@ def test_one_partition_waits_for_its_training_while_the_others_flow() -> None:
         world.turn(1)
         if world.broker.committed("streamd", Partition(FEATURES, 0)) == 3:
             break
+        time.sleep(0.001)
     assert [s for s in world.summaries() if "drifted up" in s]
     assert world.metric("streamd_partitions_paused") == 0
 
@@ -226,6 +248,119 @@ def test_a_member_that_joins_takes_over_and_nothing_is_read_twice_or_skipped() -
         second.turn(1)
     counts = [w.metric("streamd_records_consumed_total", topic=FEATURES) for w in (first, second)]
     assert counts == [5, 5]
+
+
+def test_after_a_restart_the_state_goes_on_where_it_stopped() -> None:
+    """Reference, window and incident come from the state topic and from what is read again, with nothing told twice."""
+    send = Producer()
+    values = np.random.default_rng(1).normal(size=3000)
+    envelopes = [send.batch({"x": values[:1000].tolist()}, role="reference")]
+    for i in range(10):
+        rows = values[1000 + 100 * i : 1100 + 100 * i] + 3.0 * (2 <= i < 6)
+        envelopes.append(send.batch({"x": rows.tolist()}))
+    whole = World()
+    for envelope in envelopes:
+        whole.put(envelope)
+    whole.turn(4)
+    expected = whole.broker.read("streamd.alerts")
+    assert len(expected) == 2
+    for cut in range(1, len(envelopes)):
+        before = World(snapshot_records=4)
+        for envelope in envelopes[:cut]:
+            before.put(envelope)
+            before.turn(2)
+        before.transport.close()
+        after = World(broker=before.broker, snapshot_records=4)
+        for envelope in envelopes[cut:]:
+            after.put(envelope)
+        after.turn(5)
+        told = after.broker.read("streamd.alerts")
+        assert [alert.value for alert in told] == [alert.value for alert in expected]
+        assert after.state() == whole.state()
+
+
+def test_a_tick_that_had_an_effect_is_repeated_at_its_place() -> None:
+    quality: dict[str, DetectorConfig] = {"quality": QualityConfig(type="quality", no_data_seconds=60)}
+    world = World(quality, snapshot_records=100)
+    send = Producer()
+    world.put(send.batch({"x": [1.0]}))
+    world.turn(4)
+    seat = world.pump._seats[Partition(FEATURES, 0)]
+    assert seat.live
+    world.pump._next_tick = 0.0  # the clock says 2026, the record 2025
+    world.turn(1)
+    assert [s for s in world.summaries() if "no data" in s]
+    world.transport.close()
+    again = World(quality, broker=world.broker, snapshot_records=100)
+    again.turn(4)
+    again.pump._next_tick = 0.0
+    again.turn(1)
+    assert len(again.summaries()) == 1  # it was told
+    again.put(send.batch({"x": [1.0]}))
+    again.turn(2)
+    assert again.summaries()[1:] == ["fraud/7: data arrives again"]
+
+
+class Explosive(KsConfig):
+    """Its detector raises on a batch of 13 rows."""
+
+    def build(self, name: str, profile: object) -> Detector:
+        detector = super().build(name, profile)
+        update = detector.update
+
+        def raises(batch: FeatureBatch) -> tuple[Outcome, ...]:
+            outcomes = update(batch)
+            if batch.table.rows == 13:
+                raise ZeroDivisionError("a bug")
+            return outcomes
+
+        detector.update = raises  # type: ignore[method-assign]
+        return detector
+
+
+def test_a_record_on_which_a_detector_raises_twice_is_a_dead_letter_and_the_rest_flows() -> None:
+    world = World({"ks": Explosive(type="ks", window_rows=200)})
+    send = Producer()
+    reference, calm, loud = drift(send)
+    fatal = send.batch({"x": [0.0] * 13})
+    for envelope in (reference, calm, fatal, loud):
+        world.put(envelope)
+    world.turn(12)
+    (letter,) = world.broker.read("streamd.dlq")
+    assert letter.value == fatal.value
+    assert dict(letter.headers)["dlq.reason"] == b"crashed"
+    assert b"ZeroDivisionError: a bug" in (dict(letter.headers)["dlq.error"] or b"")
+    assert [s for s in world.summaries() if "ks crashed on the record at offset 2" in s]
+    assert [s for s in world.summaries() if "drifted up" in s]
+    assert world.broker.committed("streamd", Partition(FEATURES, 0)) == 4
+    assert world.metric("streamd_detector_crashes_total", detector="ks") == 2
+    # Whoever comes next passes over it too, and comes to the same state.
+    again = World({"ks": Explosive(type="ks", window_rows=200)}, broker=world.broker)
+    world.transport.close()
+    again.turn(6)
+    assert again.state() == world.state()
+    assert len(again.broker.read("streamd.dlq")) == 1
+
+
+def test_records_lost_to_retention_stop_the_process_unless_it_is_told_to_go_on() -> None:
+    world = World(snapshot_records=100)
+    for envelope in drift(Producer()):
+        world.put(envelope)
+    world.turn()
+    world.transport.close()
+    partition = Partition(FEATURES, 0)
+    world.broker.retain_from(partition, 7)
+    send = Producer()
+    for _ in range(9):
+        world.put(send.batch({"x": [1.0]}))
+    stopped = World(broker=world.broker)
+    with pytest.raises(ConfigError, match=r"streamd.features/0: records 3 to 6 are gone.*on_offset_loss = earliest"):
+        stopped.turn(3)
+    stopped.transport.close()
+    earliest = World(broker=world.broker, on_offset_loss="earliest")
+    earliest.turn(4)
+    assert earliest.metric("streamd_batches_judged_total", topic=FEATURES) == 5
+    assert world.broker.committed("streamd", partition) == 12
 
 
 def test_being_told_to_stop_ends_the_run_with_everything_delivered() -> None:

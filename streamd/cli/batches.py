@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 
 from streamd.errors import StreamdError
 
-_FORMATS = {
+FORMATS = {  # suffix -> what Arrow calls it
     ".parquet": "parquet",
     ".pq": "parquet",
     ".csv": "csv",
@@ -33,9 +33,10 @@ class DataFileError(StreamdError):
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns of the file are what; `features` None: all that are nothing else."""
+    """Which columns of the file are what; `features` None: all that are nothing else and are not excluded."""
 
     features: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
     logits: tuple[str, ...] = ()
     probabilities: tuple[str, ...] = ()
     ids: str | None = None
@@ -57,6 +58,10 @@ class Batch:
 class DataFile:
     """A file of rows.
 
+    Attributes:
+        names: of all its columns.
+        features: names of those that are features.
+
     Raises:
         FileNotFoundError: there is no such file.
         DataFileError: it cannot be read, or a column that was asked for is not in it.
@@ -65,17 +70,18 @@ class DataFile:
     def __init__(self, path: Path, columns: Columns) -> None:
         if not path.exists():
             raise FileNotFoundError(path)
-        kind = _FORMATS.get(path.suffix.lower())
+        kind = FORMATS.get(path.suffix.lower())
         if kind is None:
-            raise DataFileError(f"{path}: {path.suffix or 'no suffix'} is not one of {', '.join(_FORMATS)}")
+            raise DataFileError(f"{path}: {path.suffix or 'no suffix'} is not one of {', '.join(FORMATS)}")
         self._path = path
         self._columns = columns
         try:
             self._dataset = ds.dataset(str(path), format=kind)
         except (pa.ArrowException, OSError) as error:
             raise DataFileError(f"{path} is not a readable {kind} file: {_first_line(error)}") from error
-        self._features = self._choose()
-        self._read = [*self._features, *columns.logits, *columns.probabilities]
+        self.names = tuple(self._dataset.schema.names)
+        self.features = self._choose()
+        self._read = [*self.features, *columns.logits, *columns.probabilities]
         self._read += [name for name in (columns.ids, columns.time) if name is not None and name not in self._read]
 
     def count(self) -> int:
@@ -94,8 +100,8 @@ class DataFile:
         """The names of the feature columns, all names checked."""
         columns = self._columns
         there = self._dataset.schema.names
-        given = [*(columns.features or ()), *columns.logits, *columns.probabilities]
-        other = [*columns.logits, *columns.probabilities]
+        other = [*columns.exclude, *columns.logits, *columns.probabilities]
+        given = [*(columns.features or ()), *other]
         for name in (columns.ids, columns.time):
             if name is not None:
                 given.append(name)
@@ -140,7 +146,7 @@ class DataFile:
         if probabilities is not None and probabilities.shape[1] == 1:
             # A binary model's one column is the probability of its second class.
             probabilities = np.concatenate([1.0 - probabilities, probabilities], axis=1)  # (rows, 2)
-        features = {name: self._feature(name, table.column(name)) for name in self._features}
+        features = {name: self._feature(name, table.column(name)) for name in self.features}
         ids = None if columns.ids is None else [str(value) for value in table.column(columns.ids).to_pylist()]
         ts = None if columns.time is None else self._time(table.column(columns.time))
         return Batch(table.num_rows, features or None, self._matrix(table, columns.logits), probabilities, ids, ts)

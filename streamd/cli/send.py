@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from streamd.cli.batches import Batch, Columns, DataFile, DataFileError
 from streamd.cli.connection import BootstrapServers, ConfigFile, fail, load_config, quiet_client
 from streamd.cli.exit_codes import ExitCode
+from streamd.cli.pace import bar, interval, paced
 from streamd.client import FeatureProducer
 from streamd.config import Config
 from streamd.errors import TransientError
 from streamd.transport.kafka_auth import client_options
 
-_UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _CLOSE_SECONDS = 5.0
+
+FeatureColumns = Annotated[
+    str | None, typer.Option("--columns", help="The feature columns: a,b,c. Else all that are not below.")
+]
+Exclude = Annotated[str | None, typer.Option(help="Columns that are not looked at: a,b.")]
+Logits = Annotated[str | None, typer.Option(help="The columns of the logits, one a class: a,b.")]
+Probabilities = Annotated[
+    str | None, typer.Option(help="The columns of the probabilities; one p alone becomes 1 - p, p.")
+]
+Ids = Annotated[str | None, typer.Option(help="The column that names the rows in alerts.")]
 
 
 class Target(Protocol):
@@ -63,14 +68,11 @@ def command(
     rate: Annotated[str | None, typer.Option(help="Batches a second (10/s), minute (10/m) or hour. Else at once.")] = (
         None
     ),
-    columns: Annotated[str | None, typer.Option(help="The feature columns: a,b,c. Else all that are not below.")] = (
-        None
-    ),
-    logits: Annotated[str | None, typer.Option(help="The columns of the logits, one a class: a,b.")] = None,
-    probabilities: Annotated[
-        str | None, typer.Option(help="The columns of the probabilities; one p alone becomes 1 - p, p.")
-    ] = None,
-    ids: Annotated[str | None, typer.Option(help="The column that names the rows in alerts.")] = None,
+    columns: FeatureColumns = None,
+    exclude: Exclude = None,
+    logits: Logits = None,
+    probabilities: Probabilities = None,
+    ids: Ids = None,
     time_column: Annotated[
         str | None, typer.Option("--time", help="The column with the rows' time. Else they happen now.")
     ] = None,
@@ -81,19 +83,17 @@ def command(
     config: ConfigFile = None,
 ) -> None:
     """Send the rows of a file as feature batches."""
-    seconds_per_batch = _interval(rate)
-    if logits and probabilities:
-        raise typer.BadParameter("give --logits or --probabilities, not both")
-    data, total = _open(file, Columns(_names(columns) or None, _names(logits), _names(probabilities), ids, time_column))
+    seconds_per_batch = interval(rate, "batches")
+    data, total = open_file(file, roles(columns, exclude, logits, probabilities, ids, time_column))
     quiet_client()
     producer = _producer(load_config(bootstrap_servers, config), topic, format)
     parts = -(-total // rows) if role == "reference" else None
     progress = Progressed()
     started = time.monotonic()
     try:
-        with _bar(total) as advance:
+        with bar(total, "rows") as advance:
             producer.connect(timeout)
-            deliver(producer, stream, _paced(data.batches(rows), seconds_per_batch), progress, parts, timeout, advance)
+            deliver(producer, stream, paced(data.batches(rows), seconds_per_batch), progress, parts, timeout, advance)
         _settle(producer, timeout)
     except KeyboardInterrupt:
         progress.interrupted = True
@@ -133,7 +133,23 @@ def deliver(
         advance(progress.rows)
 
 
-def _open(file: Path, columns: Columns) -> tuple[DataFile, int]:
+def roles(
+    columns: str | None,
+    exclude: str | None,
+    logits: str | None,
+    probabilities: str | None,
+    ids: str | None,
+    time_column: str | None,
+) -> Columns:
+    """What the options of the same names say. BadParameter when they contradict each other."""
+    if logits and probabilities:
+        raise typer.BadParameter("give --logits or --probabilities, not both")
+    if columns and exclude:
+        raise typer.BadParameter("give --columns or --exclude, not both")
+    return Columns(_names(columns) or None, _names(exclude), _names(logits), _names(probabilities), ids, time_column)
+
+
+def open_file(file: Path, columns: Columns) -> tuple[DataFile, int]:
     """The file and how many rows it has."""
     try:
         data = DataFile(file, columns)
@@ -167,44 +183,8 @@ def _settle(producer: FeatureProducer, timeout: float) -> None:
     raise TransientError(f"Kafka stopped answering: {before} batches were sent, {left} were not acknowledged")
 
 
-def _paced(batches: Iterator[Batch], seconds_per_batch: float) -> Iterator[Batch]:
-    """The same, none before its time. What was late is made up for, so that the rate holds on average."""
-    started = time.monotonic()
-    for number, batch in enumerate(batches):
-        ahead = started + number * seconds_per_batch - time.monotonic()
-        if seconds_per_batch and ahead > 0:
-            time.sleep(ahead)
-        yield batch
-
-
-def _interval(rate: str | None) -> float:
-    """`10/s` -> 0.1 seconds between two batches; None -> 0."""
-    if rate is None:
-        return 0.0
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:/([smh]))?", rate.strip())
-    if match is None or float(match[1]) == 0:
-        raise typer.BadParameter(f"--rate is batches a second, minute or hour, such as 10/s or 30/m, not {rate!r}")
-    return _UNIT_SECONDS[match[2] or "s"] / float(match[1])
-
-
 def _names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f} rows/s")
-
-
-@contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal; elsewhere nothing."""
-    console = Console(stderr=True)
-    columns = (TextColumn("rows"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("rows", total=total)
-        yield lambda rows: progress.update(task, completed=rows)
 
 
 def _count(producer: FeatureProducer) -> str:

@@ -18,6 +18,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from streamd.cli.connection import BootstrapServers, ConfigFile, load_config, quiet_client
+from streamd.cli.text import clipped, printable
 from streamd.config import Config
 from streamd.errors import TransientError
 from streamd.model import Severity
@@ -148,7 +149,12 @@ def as_line(alert: dict[str, Any] | None, value: bytes | None, place: str) -> st
 def as_sentence(alert: dict[str, Any] | None, value: bytes | None, place: str, width: int | None) -> str:
     """`time severity summary`, wrapped under the summary; without a width one line and no colours."""
     if alert is None:
-        return _laid_out("", "not an alert", f"{place}: {_text(value)}", width)
+        return laid_out("", "not an alert", f"{place}: {_text(value)}", width)
+    return laid_out(*pieces(alert), width)
+
+
+def pieces(alert: dict[str, Any]) -> tuple[str, str, str]:
+    """When (to the second, or nothing), how grave, and what."""
     word = "resolved" if alert["status"] == "resolved" else str(alert["severity"])
     summary = str(alert["summary"])
     if alert["stream"] not in summary:
@@ -156,15 +162,16 @@ def as_sentence(alert: dict[str, Any] | None, value: bytes | None, place: str, w
     action = alert.get("action")
     if action and word != "resolved" and action not in ("none", "review"):  # what a command was sent for
         summary += f" → {action}" + (" (shadow)" if alert.get("mode") == "shadow" else "")
-    return _laid_out(_time(alert.get("event_time")), word, summary, width)
+    return _time(alert.get("event_time")), word, summary
 
 
-def _laid_out(when: str, word: str, summary: str, width: int | None) -> str:
+def laid_out(when: str, word: str, summary: str, width: int | None) -> str:
+    """`when word summary`, wrapped under the summary; without a width one line and no colours."""
     head = f"{when:<20}{word:<9} " if when else f"{word}  "
     if width is None:
-        return head + _printable(summary)
+        return head + printable(summary)
     lines = textwrap.wrap(
-        _printable(summary), max(width - len(head), 20), break_long_words=True, break_on_hyphens=False
+        printable(summary), max(width - len(head), 20), break_long_words=True, break_on_hyphens=False
     ) or [""]
     coloured = head.replace(word, typer.style(word, fg=_COLOURS.get(word), bold=word == "critical"), 1)
     return "\n".join([coloured + lines[0], *(" " * len(head) + line for line in lines[1:])])
@@ -181,10 +188,6 @@ def _time(event_time: object) -> str:
 
 def _text(value: bytes | None) -> str:
     """What can be shown of any bytes."""
-    text = "null" if value is None else value[: 4 * _SHOWN_CHARACTERS].decode(errors="replace")
-    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
-
-
-def _printable(text: str) -> str:
-    """Without what could steer a terminal: names in alerts come from whoever may write to the topic."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return clipped(
+        "null" if value is None else value[: 8 * _SHOWN_CHARACTERS].decode(errors="replace"), _SHOWN_CHARACTERS
+    )

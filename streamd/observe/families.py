@@ -167,6 +167,13 @@ STREAM_CHANGES = Family(
     "What happened to streams. `evicted` rising: more streams than streams_max, each return starts anew; "
     "`seen` rising: producers invent stream names; `not_fitted`: a detector has no model, /streams says why.",
 )
+DETECTOR_CRASHES = Family(
+    "streamd_detector_crashes_total",
+    "counter",
+    ("detector",),
+    "Times that a detector raised on a record: a bug in it. The partition is restored; a record on which it raises "
+    "again becomes a dead letter.",
+)
 FIT_SECONDS = Family(
     "streamd_fit_seconds",
     "histogram",

@@ -163,6 +163,10 @@ class Metrics:
         self._child(families.STREAMS).set(streams)
         self._child(families.STATE_BYTES).set(state_bytes)
 
+    def detector_crashed(self, detector: str) -> None:
+        """A detector raised on a record."""
+        self._child(families.DETECTOR_CRASHES, detector).inc()
+
     def fit_finished(self, seconds: float, ok: bool) -> None:
         """A detector was fitted to a reference, or could not be."""
         self._child(families.FIT_SECONDS, "done" if ok else "failed").observe(seconds)

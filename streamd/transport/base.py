@@ -55,19 +55,23 @@ class Polled:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One record to publish. `timestamp_ms` None: the client's clock."""
+    """One record to publish. `timestamp_ms` None: the client's clock.
+
+    Records of a topic with equal `placement` go to one partition, whatever their key; None: by the key.
+    """
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: tuple[Header, ...] = ()
     timestamp_ms: int | None = None
+    placement: bytes | None = None
 
 
 class RecordTooLargeError(StreamdError):
     """The broker will never take this record: leave it out or make it smaller, then deliver again.
 
-    Nothing was committed; records before it may have been written.
+    Nothing of the delivery was committed.
     """
 
     def __init__(self, record: Outgoing, detail: str) -> None:
@@ -79,7 +83,7 @@ class Transport(Protocol):
     """A consumer group member and its publisher.
 
     Between two polls the caller delivers everything that the last poll caused, so that nothing is
-    uncommitted when the group rebalances (rebalances happen inside `poll` only).
+    uncommitted when the group rebalances. What the group gave and took is told by `poll` alone.
     """
 
     def open(self) -> None:
@@ -105,16 +109,28 @@ class Transport(Protocol):
         KeyError when it is not assigned.
         """
 
+    def bounds(self, partition: Partition) -> tuple[int, int]:
+        """The first offset that is still there, and the one that the next record will get. Asks the broker."""
+
     def lags(self) -> Mapping[Partition, int]:
         """Records between position and end, per assigned partition, as last heard from the broker. No I/O."""
 
     def deliver(self, outgoing: Sequence[Outgoing], offsets: Mapping[Partition, int]) -> None:
-        """Make the records durable, and then the offsets. Returns only when both are.
+        """Make the records and the offsets durable and visible: all of them, or none. Returns only when they are.
 
-        This is where exactly-once becomes one transaction. Raises TransientError when it could not be
-        made sure: the same call may be made again (receivers drop what they have seen, by its id).
-        Raises RecordTooLargeError when trying again is no use. Offsets of a partition that the group took away
-        in the meantime are left alone, without an error: the next poll says Revoked.
+        Raises TransientError when it could not be made sure, or when the group has taken away one of the
+        partitions: then a poll soon says Revoked. The next call must be the same again, less what belongs to
+        partitions that were revoked since, or, when all of them were, any other. Where the first one had gone
+        through after all, a repetition finds that out and does nothing. (A call without offsets leaves no trace
+        to find: it may be written twice.) Raises RecordTooLargeError when trying again is no use.
+        """
+
+    def read_state(self, topic: str, placement: bytes) -> list[Envelope]:
+        """What is committed of the partition of `topic` that records of this placement go to, oldest first.
+
+        Left out are records whose key does not begin with the placement. Asked after a partition is Assigned, it
+        holds whatever became visible together with the committed offset. May be called on any thread, also while
+        another one polls. Raises TransientError, within a bounded time; may be called again.
         """
 
     def close(self) -> None:

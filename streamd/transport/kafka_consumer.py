@@ -37,6 +37,7 @@ _PING_SECONDS = 1.0
 _REBUILD_SECONDS = 30.0  # away for so long, begin anew: the client does not look its bootstrap servers up again
 _POSITION_SECONDS = 1.0  # to learn where new partitions start; later polls try again
 _CLOSE_SECONDS = 5.0
+_BOUNDS_MS = 10_000
 
 _MOVED_ON = (  # the group has: rejoin, then commit what is still ours
     kafka_errors.CommitFailedError,
@@ -84,6 +85,8 @@ class GroupConsumer:
         self._consumer: KafkaConsumer | None = None
         self._events: deque[_Event] = deque()
         self._reported: dict[Partition, int] = {}  # what the caller knows as ours: its last known position
+        self._known_as: dict[Partition, str] = {}  # and the member id that it was given to
+        self._member: Any = None  # who we are in the group, as of the last poll that saw the group at rest
         self._paused: set[Partition] = set()  # by the caller
         self._suspect: tuple[Partition, int] | None = None
         self._heard_at = 0.0
@@ -119,6 +122,7 @@ class GroupConsumer:
                 skipped += self._step_over(unreadable, error)
                 if time.monotonic() >= deadline:
                     break
+        self._note_member()
         changes = self._changes()
         records = []
         for client_partition, batch in by_partition.items():
@@ -164,6 +168,17 @@ class GroupConsumer:
                 self._reported[partition] = int(now)
         return self._reported[partition]
 
+    def bounds(self, partition: Partition) -> tuple[int, int]:
+        """See Transport.bounds."""
+        place = TopicPartition(*partition)
+        try:
+            first = self._client.beginning_offsets([place], timeout_ms=_BOUNDS_MS)[place]
+            end = self._client.end_offsets([place], timeout_ms=_BOUNDS_MS)[place]
+        except Exception as error:
+            raise self._transient("asking for the bounds of a partition", error) from error
+        self._heard()
+        return int(first), int(end)
+
     def lags(self) -> Mapping[Partition, int]:
         """See Transport.lags."""
         lags = {}
@@ -177,7 +192,7 @@ class GroupConsumer:
         """Commit what is still ours, through a rebalance if there is one. Raises TransientError."""
         deadline = time.monotonic() + timeout_seconds
         while True:
-            moved = {Partition(*p) for _, partitions in self._events for p in partitions}
+            moved = self._moved()
             ours = {
                 TopicPartition(*partition): OffsetAndMetadata(offset, "", -1)
                 for partition, offset in offsets.items()
@@ -197,14 +212,43 @@ class GroupConsumer:
             except Exception as error:
                 raise self._transient("commit", error) from error
 
-    def group_metadata(self) -> Any:
-        """What a transaction needs to commit this member's offsets (KIP-447). Take it between two polls."""
-        return self._client.group_metadata()
+    def membership(self, partitions: Collection[Partition]) -> Any:
+        """What a transaction shows to commit offsets of these partitions (KIP-447): who we were at the last poll.
+
+        The broker refuses it where the group has moved on since. Raises TransientError where we know already that
+        one of them is not ours any more.
+        """
+        gone = sorted((set(partitions) - self._reported.keys()) | (self._moved() & set(partitions)))
+        if gone:
+            names = ", ".join(f"{p.topic}/{p.number}" for p in gone)
+            raise TransientError(f"{names}: the group has taken it away")
+        # Without an id and a generation the broker would check nothing at all.
+        if self._consumer is None or self._member is None:
+            raise TransientError("not a member of the group for now")
+        return self._member
+
+    def committed_metadata(self, partitions: Collection[Partition], timeout_seconds: float) -> dict[Partition, str]:
+        """What was noted with the committed offset of each; one that hangs on a transaction is waited for (KIP-447).
+
+        Raises TransientError.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        found = {}
+        for partition in partitions:
+            remaining_ms = max(1.0, (deadline - time.monotonic()) * 1000)
+            try:
+                committed = self._client.committed(TopicPartition(*partition), metadata=True, timeout_ms=remaining_ms)
+            except Exception as error:
+                raise self._transient("committed offsets", error) from error
+            if committed is not None:
+                found[partition] = str(committed.metadata)
+        return found
 
     def close(self) -> None:
         """Leave the group. Never raises, takes at most some seconds."""
         consumer, self._consumer = self._consumer, None
         self._reported.clear()
+        self._known_as.clear()
         self._paused.clear()
         self._events.clear()
         if consumer is not None:
@@ -212,6 +256,29 @@ class GroupConsumer:
             closing.join(_CLOSE_SECONDS + 1)
 
     # --- The parts of a poll ------------------------------------------------------------------------
+
+    def _note_member(self) -> None:
+        """Keep who we are in the group, for `membership`, where the group is at rest: else who we were.
+
+        In a rebalance the client has the new generation before it knows what it was given in it. To show that one
+        would commit for a partition that somebody else has read since:
+
+            JoinGroup answered: generation 8 ──▶ SyncGroup answered: no longer ours ──▶ listener: revoked
+                               └── until here only generation 7 is honest, and the broker refuses it ──┘
+        """
+        member = self._client.group_metadata()
+        if member.state is not MemberState.STABLE:
+            return
+        left = self._known_as.keys() - self._moved()
+        if any(self._known_as[partition] != member.member_id for partition in left):
+            # Thrown out while it was joining, the client does not tell: others may have had our partitions since.
+            self._discard()
+            raise TransientError("the group had thrown us out: joining anew")
+        self._member = member
+
+    def _moved(self) -> set[Partition]:
+        """What the listener has posted about and no poll has reported yet."""
+        return {Partition(*p) for _, partitions in tuple(self._events) for p in partitions}
 
     def _changes(self) -> tuple[Assigned | Revoked, ...]:
         """What the listener posted, in order; stops at an assignment whose start is not known yet."""
@@ -221,7 +288,7 @@ class GroupConsumer:
             if kind == "revoked":
                 lost = frozenset(Partition(*p) for p in partitions) & self._reported.keys()
                 for partition in lost:
-                    del self._reported[partition]
+                    del self._reported[partition], self._known_as[partition]
                     self._paused.discard(partition)
                 if lost:
                     changes.append(Revoked(lost))
@@ -232,6 +299,7 @@ class GroupConsumer:
                 if positions is None:
                     break
                 self._reported.update(positions)
+                self._known_as.update(dict.fromkeys(positions, self._member.member_id if self._member else ""))
                 self._while_assigned(self._client.resume, positions.keys())
                 if positions:
                     changes.append(Assigned(positions))
@@ -276,8 +344,7 @@ class GroupConsumer:
             self._client.poll(timeout_ms, max_records=1)
         except Exception as error:
             raise self._transient("rejoin", error) from error
-        moved = {Partition(*p) for _, partitions in self._events for p in partitions}
-        self._while_assigned(self._client.resume, self._reported.keys() - self._paused - moved)
+        self._while_assigned(self._client.resume, self._reported.keys() - self._paused - self._moved())
 
     # --- Is anybody there? --------------------------------------------------------------------------
 
@@ -323,6 +390,7 @@ class GroupConsumer:
     def _discard(self) -> None:
         """Drop the client; the next poll makes another, and first reports everything as revoked."""
         consumer, self._consumer = self._consumer, None
+        self._member = None
         if consumer is not None:
             _close_apart(consumer)
 

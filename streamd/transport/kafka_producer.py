@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
@@ -17,6 +17,7 @@ from streamd.errors import ConfigError, TransientError
 from streamd.transport import kafka_auth
 from streamd.transport.base import Outgoing, Partition, RecordTooLargeError
 from streamd.transport.kafka_consumer import GroupConsumer
+from streamd.transport.kafka_state import partition_of
 from streamd.transport.settings import KafkaSettings
 
 _log = logging.getLogger(__name__)
@@ -30,16 +31,23 @@ _T = TypeVar("_T")
 
 
 class Publisher(Protocol):
-    """How records and offsets become durable together. The exactly-once one takes the place of the one below."""
+    """How records and offsets become durable together: `kafka.delivery` says which one."""
 
     def deliver(self, outgoing: Sequence[Outgoing], offsets: Mapping[Partition, int]) -> None:
         """See Transport.deliver."""
+
+    def forget(self, partitions: Collection[Partition]) -> None:
+        """They were revoked: what became of their last delivery is nobody's business here any more."""
 
     def close(self) -> None: ...
 
 
 class AtLeastOncePublisher:
-    """Writes the records, makes sure of every one of them, and only then commits the offsets."""
+    """Writes the records, makes sure of every one of them, and only then commits the offsets.
+
+    After a failure between the two the records are written again. Offsets of a partition that was taken away in the
+    meantime are left alone, without an error.
+    """
 
     def __init__(self, settings: KafkaSettings, consumer: GroupConsumer) -> None:
         self._consumer = consumer
@@ -54,6 +62,9 @@ class AtLeastOncePublisher:
             self._producer.run(lambda client: send_all(client, outgoing, self._flush_seconds), self._deadline_seconds)
         if offsets:
             self._consumer.commit(offsets, _COMMIT_SECONDS)
+
+    def forget(self, partitions: Collection[Partition]) -> None:
+        """Nothing: the next delivery does not depend on the last one."""
 
     def close(self) -> None:
         self._producer.close()
@@ -80,12 +91,16 @@ def send_all(producer: KafkaProducer, outgoing: Sequence[Outgoing], flush_second
 
 
 def _send(producer: KafkaProducer, record: Outgoing) -> Any:
+    partition: int | None = None  # by the key
+    if record.placement is not None:
+        partition = partition_of(record.placement, len(producer.partitions_for(record.topic)))
     return producer.send(
         record.topic,
         value=_NULL if record.value is None else record.value,
         key=record.key,
         # The client refuses a header that is null; an empty one is the nearest thing that it sends.
         headers=[(name, b"" if value is None else value) for name, value in record.headers],
+        partition=partition,
         timestamp_ms=record.timestamp_ms,
     )
 
@@ -122,14 +137,19 @@ class ProducerThread:
     """Runs jobs, one at a time, on the one thread that owns the producer, each with a deadline (K4).
 
     After any failure the producer is discarded and the next job gets a new one (K2, K3). A job that outlives its
-    deadline keeps its thread and producer for itself, and both are let go when it ends.
+    deadline keeps its thread and producer for itself, and both are let go when it ends; where it was still waiting
+    for its producer it does not begin.
 
     Args:
         build: makes a producer; called on that thread.
+        is_spent: says after a job that went well whether the producer must be discarded all the same.
     """
 
-    def __init__(self, build: Callable[[], KafkaProducer]) -> None:
+    def __init__(
+        self, build: Callable[[], KafkaProducer], is_spent: Callable[[KafkaProducer], bool] = lambda _: False
+    ) -> None:
         self._build = build
+        self._is_spent = is_spent
         self._worker: _Worker | None = None
 
     def run(self, job: Callable[[KafkaProducer], _T], timeout_seconds: float) -> _T:
@@ -138,7 +158,7 @@ class ProducerThread:
         After a timeout the outcome is unknown.
         """
         if self._worker is None:
-            self._worker = _Worker(self._build)
+            self._worker = _Worker(self._build, self._is_spent)
         answer: Future[_T] = Future()
         self._worker.jobs.put((job, answer))
         try:
@@ -148,7 +168,7 @@ class ProducerThread:
         except ConfigError as error:  # the consumer's login works: what is refused here may be mended while we run
             raise TransientError(str(error)) from error
         except TimeoutError as error:
-            self._worker.jobs.put(None)
+            self._worker.abandon()
             self._worker = None
             raise TransientError(f"no word from the broker for {timeout_seconds:g} s: outcome unknown") from error
         except Exception as error:
@@ -165,25 +185,43 @@ class ProducerThread:
 class _Worker:
     """The thread and its producer. A daemon thread: one that is stuck must not hold the interpreter at exit."""
 
-    def __init__(self, build: Callable[[], KafkaProducer]) -> None:
+    def __init__(self, build: Callable[[], KafkaProducer], is_spent: Callable[[KafkaProducer], bool]) -> None:
         self.jobs: queue.SimpleQueue[tuple[Callable[[KafkaProducer], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._build = build
+        self._is_spent = is_spent
+        self._producer: KafkaProducer | None = None
+        self._abandoned = False
         self.thread = threading.Thread(target=self._work, name="streamd-producer", daemon=True)
         self.thread.start()
 
+    def abandon(self) -> None:
+        """Called on another thread: end after the job under way, which need not succeed any more."""
+        self._abandoned = True
+        self.jobs.put(None)
+        producer = self._producer
+        if producer is not None:
+            producer._sender.force_close()  # it would go on trying, and whoever waits for its flush would wait on
+
     def _work(self) -> None:
-        producer: KafkaProducer | None = None
         while (item := self.jobs.get()) is not None:
             job, answer = item
             try:
-                if producer is None:
-                    producer = self._build()
-                answer.set_result(job(producer))
+                if self._producer is None:
+                    self._producer = self._build()
+                # A producer made after a successor was: it fences the successor, and its job was given up.
+                if self._abandoned:
+                    raise TransientError("given up")
+                answer.set_result(job(self._producer))
+                if self._is_spent(self._producer):
+                    self._let_go()
             except BaseException as error:
-                _discard(producer)
-                producer = None
+                self._let_go()
                 answer.set_exception(error)
             del item, job, answer  # an error holds frames, and they hold records
+        self._let_go()
+
+    def _let_go(self) -> None:
+        producer, self._producer = self._producer, None
         _discard(producer)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
@@ -34,12 +34,19 @@ def parse_place(text: str) -> Place:
     return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
 
 
-def read_range(settings: KafkaSettings, topic: str, start: Place | None, end: Place | None) -> Iterator[Envelope]:
+def read_range(
+    settings: KafkaSettings,
+    topic: str,
+    start: Place | None,
+    end: Place | None,
+    partitions_only: Collection[int] | None = None,
+) -> Iterator[Envelope]:
     """Every committed record from `start` to before `end`, partition by partition as they come.
 
     Args:
         start: None: the beginning of what retention has left.
         end: None: what is there now.
+        partitions_only: None: all of them; one that is not there is left out.
 
     Raises ConfigError when there is no such topic, TransientError when the broker is away.
     """
@@ -54,9 +61,12 @@ def read_range(settings: KafkaSettings, topic: str, start: Place | None, end: Pl
         metrics_enabled=False,
     )
     try:
-        partitions = [TopicPartition(topic, n) for n in sorted(consumer.partitions_for_topic(topic))]
-        if not partitions:
+        numbers = sorted(consumer.partitions_for_topic(topic))
+        if not numbers:
             raise ConfigError(f"there is no topic {topic}")
+        partitions = [TopicPartition(topic, n) for n in numbers if partitions_only is None or n in partitions_only]
+        if not partitions:
+            return
         consumer.assign(partitions)
         first = consumer.beginning_offsets(partitions)
         last = consumer.end_offsets(partitions)
@@ -85,13 +95,13 @@ def _read(
     reached_at: float | None = None
     while True:
         polled = consumer.poll(timeout_ms=int(_POLL_SECONDS * 1000))
-        now = time.monotonic()
-        if polled:
-            heard_at = now
         for partition, records in polled.items():
             for r in records:
                 if open_ended or r.offset < stop[partition]:
                     yield Envelope(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
+        now = time.monotonic()  # whoever takes the records may take his time: that is no silence of the broker
+        if polled:
+            heard_at = now
         left = [p for p in partitions if consumer.position(p) < stop[p]]
         consumer.pause(*(p for p in partitions if p not in left and not open_ended))
         if not left:

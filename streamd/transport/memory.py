@@ -24,6 +24,11 @@ class _Group:
     owners: dict[Partition, MemoryTransport] = field(default_factory=dict)
     committed: dict[Partition, int] = field(default_factory=dict)
 
+    def expel(self, member: MemoryTransport) -> None:
+        if member in self.members:
+            self.members.remove(member)
+        self.owners = {p: owner for p, owner in self.owners.items() if owner is not member}
+
     def target(self, partitions: list[Partition]) -> dict[Partition, MemoryTransport]:
         """Round robin over the members."""
         if not self.members:
@@ -41,7 +46,8 @@ class MemoryBroker:
     Attributes:
         available: while False, every call of a transport raises TransientError.
         deliver_faults: where the next calls of `deliver` fail, one word a call: `before` anything is written,
-            `between` the records and the offsets, or `after` both (the answer is lost).
+            `between` the records and the offsets (nothing of it is ever visible), or `after` both: all of it is
+            visible, and the answer is lost.
     """
 
     def __init__(self, clock_ms: Callable[[], int] = lambda: 0, max_record_bytes: int | None = None) -> None:
@@ -52,6 +58,7 @@ class MemoryBroker:
         self._logs: dict[str, list[list[Envelope]]] = {}
         self._arrived: dict[str, list[Envelope]] = {}
         self._groups: dict[str, _Group] = {}
+        self._first: dict[Partition, int] = {}
 
     def create_topic(self, topic: str, partitions: int = 1) -> None:
         """Make the topic, or give it more partitions; it never loses any."""
@@ -67,15 +74,18 @@ class MemoryBroker:
         headers: tuple[Header, ...] = (),
         timestamp_ms: int | None = None,
         partition: int | None = None,
+        placement: bytes | None = None,
     ) -> Envelope:
         """Write one record; returns it with its place. A topic that is not there gets one partition.
 
-        By default the partition is Kafka's: murmur2 of the key; records without a key go round robin.
+        By default the partition is Kafka's: murmur2 of `placement`, else of the key; records without either go
+        round robin.
         """
         self.create_topic(topic)
         logs = self._logs[topic]
         if partition is None:
-            chosen = len(self._arrived[topic]) if key is None else int(murmur2(key)) & 0x7FFFFFFF
+            hashed = key if placement is None else placement
+            chosen = len(self._arrived[topic]) if hashed is None else int(murmur2(hashed)) & 0x7FFFFFFF
             partition = chosen % len(logs)
         if timestamp_ms is None:
             timestamp_ms = self._clock_ms()
@@ -94,6 +104,14 @@ class MemoryBroker:
         """At most `count` records of a partition from `start` on."""
         return self._logs[partition.topic][partition.number][start : start + count]
 
+    def first(self, partition: Partition) -> int:
+        """The first offset that retention has left."""
+        return self._first.get(partition, 0)
+
+    def retain_from(self, partition: Partition, offset: int) -> None:
+        """Lose what is older than `offset`, as retention does."""
+        self._first[partition] = offset
+
     def end(self, partition: Partition) -> int:
         """The offset that the next record will get."""
         return len(self._logs[partition.topic][partition.number])
@@ -104,6 +122,10 @@ class MemoryBroker:
 
     def group(self, group_id: str) -> _Group:
         return self._groups.setdefault(group_id, _Group())
+
+    def expel(self, member: MemoryTransport) -> None:
+        """The member was silent for too long: its partitions are free, and it learns of it by its next poll."""
+        member._group.expel(member)
 
     def partitions(self, topics: Collection[str]) -> list[Partition]:
         """Every partition of the topics that exist, sorted."""
@@ -136,10 +158,13 @@ class MemoryTransport:
         self._start = start
         self._positions: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
+        self._open = False
+        self._doubt: dict[Partition, int] | None = None  # what a delivery committed whose answer was lost
         self._turn = 0  # which partition goes first: all get their turn, as with Kafka
 
     def open(self) -> None:
         self._need_broker()
+        self._open = True
         if self not in self._group.members:
             self._group.members.append(self)
 
@@ -173,11 +198,21 @@ class MemoryTransport:
     def position(self, partition: Partition) -> int:
         return self._positions[partition]
 
+    def bounds(self, partition: Partition) -> tuple[int, int]:
+        self._need_broker()
+        return self._broker.first(partition), self._broker.end(partition)
+
     def lags(self) -> Mapping[Partition, int]:
         return {p: max(0, self._broker.end(p) - position) for p, position in self._positions.items()}
 
     def deliver(self, outgoing: Sequence[Outgoing], offsets: Mapping[Partition, int]) -> None:
         self._need_broker()
+        gone = sorted(p for p in offsets if p not in self._positions or self._group.owners.get(p) is not self)
+        if gone:
+            raise TransientError(f"the group has taken away {gone[0].topic}/{gone[0].number}")
+        doubt, self._doubt = self._doubt, None
+        if doubt and offsets and offsets.items() <= doubt.items():
+            return  # it had gone through
         for record in outgoing:
             limit = self._broker.max_record_bytes
             if limit is not None and len(record.value or b"") > limit:
@@ -185,19 +220,22 @@ class MemoryTransport:
         fault = self._broker.deliver_faults.popleft() if self._broker.deliver_faults else None
         if fault == "before":
             raise TransientError("nothing was written")
-        for record in outgoing:
-            self._broker.append(record.topic, record.key, record.value, record.headers, record.timestamp_ms)
         if fault == "between":
-            raise TransientError("the records were written, the offsets were not")
-        self._group.committed.update({p: o for p, o in offsets.items() if self._group.owners.get(p) is self})
+            raise TransientError("the records were written, the offsets were not: none of it is visible")
+        for r in outgoing:
+            self._broker.append(r.topic, r.key, r.value, r.headers, r.timestamp_ms, placement=r.placement)
+        self._group.committed.update(offsets)
         if fault == "after":
+            self._doubt = dict(offsets)
             raise TransientError("the answer was lost")
 
+    def read_state(self, topic: str, placement: bytes) -> list[Envelope]:
+        self._need_broker()
+        return MemoryStateReader(self._broker, topic).read(placement, prefix=placement)
+
     def close(self) -> None:
-        if self in self._group.members:
-            self._group.members.remove(self)
-        for partition in [p for p, owner in self._group.owners.items() if owner is self]:
-            del self._group.owners[partition]
+        self._open = False
+        self._group.expel(self)
         self._positions.clear()
         self._paused.clear()
 
@@ -207,13 +245,20 @@ class MemoryTransport:
 
     def _rebalance(self) -> tuple[Assigned | Revoked, ...]:
         """Give up what is another's, then take what is ours and free: as in a cooperative rebalance."""
-        owners, target = self._group.owners, self._group.target(self._broker.partitions(self._topics))
+        owners = self._group.owners
         changes: list[Assigned | Revoked] = []
-        lost = frozenset(p for p in self._positions if target.get(p) is not self)
+        expelled = frozenset(p for p in self._positions if owners.get(p) is not self)
+        if self._open and self not in self._group.members:
+            self._group.members.append(self)
+        target = self._group.target(self._broker.partitions(self._topics))
+        lost = expelled | frozenset(p for p in self._positions if target.get(p) is not self)
         if lost:
             for partition in lost:
-                del self._positions[partition], owners[partition]
+                del self._positions[partition]
+                if owners.get(partition) is self:
+                    del owners[partition]
                 self._paused.discard(partition)
+            self._doubt = {p: o for p, o in (self._doubt or {}).items() if p not in lost}
             changes.append(Revoked(lost))
         gained = sorted(p for p, member in target.items() if member is self and p not in owners)
         if gained:
@@ -228,3 +273,19 @@ class MemoryTransport:
         if committed is not None:
             return committed
         return 0 if self._start == "earliest" else self._broker.end(partition)
+
+
+class MemoryStateReader:
+    """Reads partitions of a state topic on a MemoryBroker, as `StateReader` does on Kafka."""
+
+    def __init__(self, broker: MemoryBroker, topic: str) -> None:
+        self._broker = broker
+        self._topic = topic
+
+    def read(self, placement: bytes, prefix: bytes = b"") -> list[Envelope]:
+        """The records of the partition that `placement` maps to whose key begins with `prefix`, oldest first."""
+        count = len(self._broker.partitions([self._topic]))
+        if not count:
+            raise TransientError(f"there is no topic {self._topic}")
+        records = self._broker.read(self._topic, int(murmur2(placement) & 0x7FFFFFFF) % count)
+        return [record for record in records if (record.key or b"").startswith(prefix)]

@@ -55,6 +55,16 @@ def write_recording(path: str | Path, envelopes: Iterable[Envelope]) -> int:
     return written
 
 
+def is_recording(path: str | Path) -> bool:
+    """Whether the file begins as a recording does, whole or not. Raises OSError when it cannot be read."""
+    with Path(path).open("rb") as file:
+        try:
+            with pa.ipc.open_stream(file) as reader:
+                return b"streamd.recording" in (reader.schema.metadata or {})
+        except pa.ArrowException:
+            return False
+
+
 def read_recording(path: str | Path) -> Iterator[Envelope]:
     """The records of a file, in its order.
 
@@ -204,12 +214,19 @@ class RecordingTransport:
     def position(self, partition: Partition) -> int:
         return self._positions[partition]
 
+    def bounds(self, partition: Partition) -> tuple[int, int]:
+        return 0, self.position(partition)
+
     def lags(self) -> Mapping[Partition, int]:
         return {}
 
     def deliver(self, outgoing: Sequence[Outgoing], offsets: Mapping[Partition, int]) -> None:
         self.delivered.extend(outgoing)
         self.committed.update(offsets)
+
+    def read_state(self, topic: str, placement: bytes) -> list[Envelope]:
+        """Nothing: a recording is played from its beginning."""
+        return []
 
     def close(self) -> None:
         self._records = iter(())

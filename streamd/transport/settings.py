@@ -81,8 +81,8 @@ class OauthSettings(Settings):
 class KafkaSettings(Settings):
     """The connection, the consumer group and the producer.
 
-    What exactness depends on is not configurable: offsets are committed by streamd alone, reads are
-    `read_committed`, and the producer is idempotent with `acks=all`.
+    What exactness depends on, apart from `delivery`, is not configurable: offsets are committed by streamd alone,
+    reads are `read_committed`, and the producer is idempotent with `acks=all`.
     """
 
     bootstrap_servers: Annotated[tuple[str, ...], BeforeValidator(_split_servers)] = Field(
@@ -129,6 +129,10 @@ class KafkaSettings(Settings):
     auto_offset_reset: Literal["earliest", "latest"] = "earliest"
     """Where a group without committed offsets starts: earliest, since references stand at a topic's beginning."""
 
+    on_offset_loss: Literal["stop", "earliest", "latest"] = "stop"
+    """What to do when retention has removed records that were not judged yet: `stop` and say so, since nobody else
+    would notice; go on with the `earliest` that is left, or with the `latest`."""
+
     session_timeout_ms: int = Field(default=10_000, ge=1_000)
     """A silent process loses its partitions after this: how long they stand still when one dies."""
 
@@ -155,6 +159,10 @@ class KafkaSettings(Settings):
 
     max_partition_fetch_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
     """Of one answer and partition: some 25 JSON batches of 256 rows × 32 features. A larger record still arrives."""
+
+    delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
+    """`exactly_once` makes each delivery one transaction, which takes a few milliseconds. `at_least_once` writes the
+    records and then the offsets: after a crash in between, the records are written again, with the same ids."""
 
     assignor: Literal["cooperative", "eager"] = "cooperative"
     """`cooperative` moves only the partitions that must move; `eager` for groups that mix with older clients."""

@@ -21,22 +21,22 @@ BATCHES = 20
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    repeat = 50 if quick else 500
+    turns = 5 if quick else 50
     json = batches("json", BATCHES)
-    yield _row("decode JSON columns and logits", json, "orjson.loads", orjson.loads, repeat, limit=0.6)
+    yield _row("decode JSON columns and logits", json, "orjson.loads", orjson.loads, turns, limit=0.6)
     rng = np.random.default_rng(3)
     plain = [encode_features("s", rng.normal(size=(ROWS, FEATURES)), names=NAMES, ts_ms=T0) for _ in range(BATCHES)]
     json = [Message(0, b"s", value, tuple(headers)) for value, headers in plain]
-    yield _row("decode JSON columns", json, "orjson.loads", orjson.loads, repeat, limit=0.6)
+    yield _row("decode JSON columns", json, "orjson.loads", orjson.loads, turns, limit=0.6)
     arrow = [
         Message(0, b"s", *_arrow(pa.RecordBatch.from_arrays(list(rng.normal(size=(FEATURES, ROWS))), NAMES), {}))
         for _ in range(BATCHES)
     ]
-    yield _row("decode Arrow, 32 columns", arrow, "pyarrow", _read, repeat, limit=0.1)
+    yield _row("decode Arrow, 32 columns", arrow, "pyarrow", _read, turns, limit=0.1)
     metadata = {"streamd.feature_names": orjson.dumps(NAMES).decode()}
     block = [Message(0, b"s", *_arrow(_block(rng.normal(size=(ROWS, FEATURES))), metadata)) for _ in range(BATCHES)]
-    yield _row("decode Arrow, FixedSizeList", block, "pyarrow", _read, repeat, limit=0.1)
-    yield _row("decode Arrow and logits", batches("arrow", BATCHES), "pyarrow", _read, repeat)
+    yield _row("decode Arrow, FixedSizeList", block, "pyarrow", _read, turns, limit=0.1)
+    yield _row("decode Arrow and logits", batches("arrow", BATCHES), "pyarrow", _read, turns)
 
 
 def _row(
@@ -44,7 +44,7 @@ def _row(
     messages: list[Message],
     peer_name: str,
     peer: Callable[[bytes], object],
-    repeat: int,
+    turns: int,
     limit: float | None = None,
 ) -> Row:
     limits = Limits()
@@ -54,7 +54,7 @@ def _row(
     def ours() -> None:
         assert isinstance(decode(next(envelopes), limits, "features"), FeatureBatch)
 
-    ours_ms, peer_ms = side_by_side(ours, lambda: peer(next(values)), repeat)
+    ours_ms, peer_ms = side_by_side(ours, lambda: peer(next(values)), turns, 20, 20)
     return Row(work, "ms", ours_ms, peer_name, peer_ms, limit=limit)
 
 

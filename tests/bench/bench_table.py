@@ -76,16 +76,21 @@ class Row:
         return asdict(self) | {"ratio": self.ratio, "met": self.met}
 
 
-def side_by_side(ours: Callable[[], object], peer: Callable[[], object], repeat: int) -> tuple[float, float]:
-    """The median milliseconds of both, taken in turns so that what else the machine does disturbs both alike."""
+def side_by_side(
+    ours: Callable[[], object], peer: Callable[[], object], turns: int, ours_a_turn: int = 1, peer_a_turn: int = 1
+) -> tuple[float, float]:
+    """The median milliseconds of both, taken in turns: what else the machine does then disturbs both alike.
+
+    Work of less than a millisecond is done some times a turn, since what the other left in the caches is not its.
+    """
     both: tuple[list[float], list[float]] = [], []
-    for each in (ours, peer):
-        each()
-    for _ in range(repeat):
-        for work, taken in zip((ours, peer), both, strict=True):
-            started = time.perf_counter()
-            work()
-            taken.append(1000 * (time.perf_counter() - started))
+    for turn in range(turns + 1):
+        for work, times, taken in zip((ours, peer), (ours_a_turn, peer_a_turn), both, strict=True):
+            for _ in range(times):
+                started = time.perf_counter()
+                work()
+                if turn:  # the first is a warm-up
+                    taken.append(1000 * (time.perf_counter() - started))
     return statistics.median(both[0]), statistics.median(both[1])
 
 

@@ -14,7 +14,6 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from streamd.cli import send, verbs
-from streamd.cli.batches import Batch
 from streamd.cli.exit_codes import ExitCode
 from streamd.transport.embedded import EmbeddedBroker
 
@@ -87,7 +86,7 @@ def test_ctrl_c_delivers_what_was_sent_says_how_much_and_exits_130(
         yield next(batches)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(send, "_paced", interrupted)
+    monkeypatch.setattr(send, "paced", interrupted)
     topic = f"send-{uuid.uuid4().hex[:8]}"
     arguments = ["send", str(file), "--stream", "s", "--rows", "4", "--topic", topic]
     code = verbs.run([*arguments, "--bootstrap-servers", embedded_broker.bootstrap_servers])
@@ -130,25 +129,3 @@ def test_an_empty_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[
     pq.write_table(pa.table({"x": pa.array([], pa.float64())}), tmp_path / "empty.parquet")
     assert verbs.run(["send", str(tmp_path / "empty.parquet"), "--stream", "s"]) == ExitCode.DATA
     assert "no rows" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("rate", "seconds"), [("10/s", 0.1), ("10", 0.1), ("30/m", 2.0), ("0.5/s", 2.0), (None, 0.0)])
-def test_a_rate_is_batches_in_a_second_minute_or_hour(rate: str | None, seconds: float) -> None:
-    assert send._interval(rate) == pytest.approx(seconds)
-
-
-def test_a_rate_holds_on_average_though_a_batch_was_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    slept: list[float] = []
-
-    def sleep(seconds: float) -> None:
-        nonlocal now
-        slept.append(round(seconds, 6))
-        now += seconds
-
-    monkeypatch.setattr(send.time, "monotonic", lambda: now)
-    monkeypatch.setattr(send.time, "sleep", sleep)
-    for number, _ in enumerate(send._paced(iter([Batch(1, {}, None, None, None, None)] * 4), 1.0)):
-        if number == 1:
-            now += 1.5  # this one took longer than the interval
-    assert slept == [1.0, 0.5]

@@ -74,6 +74,7 @@ def busy(judged: Make, verdict: Make, reading: Make, alert: Make) -> World:
         TelemetryCounted("bert", 3),
     )
     world.metrics.skipped(TOPIC, 4)
+    world.metrics.detector_crashed("ks")
     world.metrics.delivered(3, 0.02)
     world.metrics.delivery_failed("KafkaTimeoutError")
     world.metrics.assigned([Partition(TOPIC, 0), Partition(TOPIC, 1)])

@@ -1,0 +1,129 @@
+"""A seat is what an assigned partition needs: its engine, its keeper, and where it is between restored and live."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from streamd.engine import DetectorCrashError, PartitionEngine
+from streamd.errors import TransientError
+from streamd.keeper import Journal, Keeper, restore
+from streamd.model import Effect, Envelope
+from streamd.sinks.state import assemble, owner_name
+from streamd.stream import fit_key
+from streamd.transport.base import Outgoing, Partition, Transport
+
+
+@dataclass(eq=False)
+class Seat:
+    """One assigned partition.
+
+    ```
+      waits: restoring ──▶ reads again, silent ──▶ live ⇄ waits: training
+                           from the snapshot       from `committed` on
+                           to `committed`
+    ```
+
+    Attributes:
+        committed: what was committed when the seat was made: effects of earlier records are not told again.
+        waits: the transport is paused; records that come all the same are left alone.
+        skips: records not to be stepped, since a detector raises on them, by their offset.
+    """
+
+    partition: Partition
+    committed: int
+    engine: PartitionEngine
+    keeper: Keeper | None = None
+    waits: bool = True
+    live: bool = False
+    skips: dict[int, DetectorCrashError] = field(default_factory=dict)
+    _journal: Journal = field(default_factory=Journal)
+    _weights: Mapping[str, bytes] = field(default_factory=dict)
+
+    def begin(self, restored: Restored) -> None:
+        """Take what was restored; reading again may begin at `engine.next_offset`."""
+        assert restored.keeper is not None
+        self.keeper, self._journal, self._weights = restored.keeper, restored.journal, restored.weights
+        self.skips = {**restored.journal.skips, **self.skips}
+        self.waits = False
+
+    def step(self, envelope: Envelope) -> tuple[list[Effect], list[Outgoing]]:
+        """Fold in one record; what should be told, and what more should be kept. Nothing while it reads again."""
+        again = envelope.offset < self.committed
+        self._repeat_ticks(envelope.offset if again else None)
+        effects, state = self._fold(envelope)
+        return ([], []) if again else (effects, state)
+
+    def reached(self, position: int) -> None:
+        """The partition was read up to `position`: once that is where others had come to, it is live."""
+        if not self.live and not self.waits and position >= self.committed and self.engine.fit_wanted is None:
+            self._repeat_ticks(None)
+            self.live = True
+
+    def _fold(self, envelope: Envelope) -> tuple[list[Effect], list[Outgoing]]:
+        assert self.keeper is not None
+        crash = self.skips.get(envelope.offset)
+        if crash is not None:
+            return self.engine.skip(envelope, crash), self.keeper.skip(envelope, crash)
+        effects = self.engine.step(envelope)
+        while (job := self.engine.fit_wanted) is not None:
+            weights = self._weights.get(fit_key(job.config, job.reference))
+            if weights is None:
+                break
+            effects += self.engine.fitted(weights)
+        return effects, []
+
+    def _repeat_ticks(self, before: int | None) -> None:
+        """The ticks that had an effect, at the place where they had it: up to the record at `before`, or all."""
+        ticks = self._journal.ticks
+        while ticks and (before is None or ticks[0][0] <= before):
+            self.engine.tick(ticks.pop(0)[1])
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What restoring a seat came to; with `trouble` it must be tried again."""
+
+    seat: Seat
+    keeper: Keeper | None = None
+    journal: Journal = field(default_factory=Journal)
+    weights: Mapping[str, bytes] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    trouble: TransientError | None = None
+
+
+@dataclass(frozen=True)
+class Seats:
+    """Makes seats and restores them.
+
+    Attributes:
+        transport: where the state is read, on another thread than polls.
+        new_engine: builds the engine of a partition from its first offset.
+        group_id: whose state.
+        topic: the state topic.
+        snapshot_records: input records between two snapshots of a partition.
+    """
+
+    transport: Transport
+    new_engine: Callable[[Partition, int], PartitionEngine]
+    group_id: str
+    topic: str
+    snapshot_records: int
+
+    def empty(self, partition: Partition, committed: int, skips: Mapping[int, DetectorCrashError]) -> Seat:
+        """A seat that waits to be restored."""
+        return Seat(partition, committed, self.new_engine(partition, committed), skips=dict(skips))
+
+    def restored(self, seat: Seat, after_seconds: float = 0.0) -> Restored:
+        """Read the partition's state and put it into the seat's engine. For a thread that may wait."""
+        time.sleep(after_seconds)
+        owner = owner_name(self.group_id, seat.partition)
+        try:
+            records = self.transport.read_state(self.topic, owner.encode())
+        except TransientError as error:
+            return Restored(seat, trouble=error)
+        found = assemble(records, owner, seat.committed)
+        keeper = Keeper(owner, self.topic, self.snapshot_records, found)
+        journal, weights = restore(seat.engine, found)
+        return Restored(seat, keeper, journal, weights, tuple(found.problems))
