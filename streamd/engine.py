@@ -266,9 +266,13 @@ class PartitionEngine:
             "fitted_unasked": sorted(self._fitted_unasked),
         }
 
-    def kept_names(self) -> set[str]:
-        """Names of the Keep effects that `restore` will want again."""
-        return set().union(*(stream.kept_names() for stream in self._streams.values()))
+    def kept(self) -> Kept:
+        """What `restore` will want beside the snapshot, of all streams."""
+        each = [stream.kept() for stream in self._streams.values()]
+        return Kept(
+            {key: reference for kept in each for key, reference in kept.references.items()},
+            {key: weights for kept in each for key, weights in kept.weights.items()},
+        )
 
     def restore(self, state: State, kept: Kept) -> None:
         """Continue from `snapshot()`, on a new engine. Bit-equal to one that never stopped."""

@@ -25,6 +25,16 @@ class EngineSettings(Settings):
     snapshot_records: int = Field(default=2000, ge=1)
     """Input records of a partition between two snapshots. Fewer make a restart read less again; more write less."""
 
+    dead_letters_share_max: float = Field(default=0.9, gt=0, le=1)
+    """A partition of whose last `dead_letters_window` records more than this share was bad is halted until a reload
+    or a restart: when everything is bad, something was deployed, and the dead letters are no place for it. 1: never."""
+
+    dead_letters_window: int = Field(default=1000, ge=10)
+    """Records over which that share is taken."""
+
+    stalled_seconds: float = Field(default=30.0, gt=0)
+    """A partition with unread records that does not get on for so long is called stalled: `/readyz` says 503."""
+
     tick_seconds: float = Field(default=5.0, gt=0)
     """How often a partition without new records is asked whether silence itself is news."""
 

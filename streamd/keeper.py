@@ -52,6 +52,10 @@ class Keeper:
         self._due = newest is None
         self._since = 0
 
+    def want_snapshot(self) -> None:
+        """Take one with the next delivery: the engine was built anew."""
+        self._due = True
+
     def records(self, engine: PartitionEngine, effects: Iterable[Effect], stepped: int) -> list[Outgoing]:
         """What goes to the state topic together with these effects, after `stepped` records."""
         out: list[Outgoing] = []
@@ -77,7 +81,7 @@ class Keeper:
         self._since, self._due = 0, False
         out = self._write(Part(f"snapshot/{self._slot}", engine.next_offset, pack(engine.snapshot())))
         self._slot = 1 - self._slot
-        wanted = engine.kept_names() | {"snapshot/0", "snapshot/1"}
+        wanted = engine.kept().names() | {"snapshot/0", "snapshot/1"}
         for name in [name for name in self._chunks if name not in wanted]:
             out += tombstones(self._owner, name, self._chunks.pop(name), self._topic)
         return out

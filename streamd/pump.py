@@ -73,8 +73,8 @@ class Pump:
         to_records: which effects go to which topics.
         fit: trains a detector.
         metrics, board, health: what the outside sees.
+        reload: reads the configuration again, when `reload_wanted` was set; raises ConfigError.
         poll_seconds: the longest wait for records.
-        tick_seconds: how often silent partitions are asked.
         on_offset_loss: what to do when records that the state needs are gone.
     """
 
@@ -87,9 +87,9 @@ class Pump:
         metrics: Metrics,
         board: Board,
         health: Health,
+        reload: Callable[[], Seats],
         *,
         poll_seconds: float,
-        tick_seconds: float,
         on_offset_loss: Literal["stop", "earliest", "latest"] = "stop",
     ) -> None:
         self._transport = transport
@@ -99,8 +99,8 @@ class Pump:
         self._metrics = metrics
         self._board = board
         self._health = health
+        self._reload = reload
         self._poll_seconds = poll_seconds
-        self._tick_seconds = tick_seconds
         self._on_offset_loss = on_offset_loss
         self._seats: dict[Partition, Seat] = {}
         self._fits: Worker[Fitted] = Worker("fit")
@@ -108,6 +108,7 @@ class Pump:
         self._crashes: dict[Partition, tuple[int, DetectorCrashError]] = {}
         self._next_tick = 0.0
         self.stopping = False
+        self.reload_wanted = False
 
     def stop(self) -> None:
         """Finish what was polled, then return from `run`. One assignment: safe in a signal handler."""
@@ -133,12 +134,15 @@ class Pump:
         self._change(polled)
         self._metrics.polled(polled.records)
         shares: dict[Partition, Share] = {}
+        if self.reload_wanted:
+            self._read_configuration()
+        self._rebuild(shares)
         self._take_restores()
         self._take_fits(shares)
         self._step(polled.records, shares)
         self._tick(shares)
         self._deliver(shares)
-        self._metrics.lags(self._transport.lags())
+        self._look_at_progress()
         self._metrics.partitions_paused(sum(seat.waits for seat in self._seats.values()))
         engines = [seat.engine for seat in self._seats.values()]
         self._metrics.engine_sizes(sum(e.streams for e in engines), sum(e.nbytes for e in engines))
@@ -173,6 +177,7 @@ class Pump:
                 case Revoked(partitions):
                     for partition in partitions:
                         self._seats.pop(partition, None)
+                        self._health.stalled(_names([partition])[0], None)
                     self._metrics.revoked(partitions)
                     self._board.revoked(partitions)
                     log.info("partitions revoked", partitions=_names(partitions))
@@ -237,6 +242,32 @@ class Pump:
         seat.committed = max(seat.committed, start)
         return start
 
+    # --- Configuration ---
+
+    def _read_configuration(self) -> None:
+        """An invalid one changes nothing."""
+        self.reload_wanted = False
+        try:
+            self._factory = self._reload()
+        except ConfigError as error:
+            self._metrics.config_reloaded(done=False)
+            log.error("the configuration is refused; the old one stays in force", problems=list(error.problems))
+            return
+        self._metrics.config_reloaded(done=True)
+        log.info("configuration reloaded")
+        for seat in self._seats.values():
+            seat.recent_bad.clear()
+            if seat.halted:
+                seat.halted = seat.waits = False
+                self._transport.resume([seat.partition])
+
+    def _rebuild(self, shares: dict[Partition, Share]) -> None:
+        """Build the engines of the configuration that is in force, each between two records, with a snapshot."""
+        for seat in self._seats.values():
+            if seat.factory is not self._factory and seat.live and not seat.waits:
+                seat.rebuild(self._factory)
+                shares[seat.partition] = Share(seat)
+
     # --- Records ---
 
     def _step(self, records: Iterable[Envelope], shares: dict[Partition, Share]) -> None:
@@ -262,11 +293,43 @@ class Pump:
                 share = shares.setdefault(seat.partition, Share(seat))
                 share.steps.append((effects, time.perf_counter() - started))
                 share.state += state
+                if seat.too_many_bad(effects):
+                    self._halt(seat, envelope.offset + 1)
             if seat.engine.fit_wanted is not None:
                 self._train(seat, envelope.offset + 1)
         for partition, seat in self._seats.items():
             if not seat.live and not seat.waits:
                 seat.reached(self._transport.position(partition))
+
+    def _halt(self, seat: Seat, next_offset: int) -> None:
+        """When everything is bad, something was deployed: it must be mended, not moved to the dead letters."""
+        seat.waits = seat.halted = True
+        self._transport.pause([seat.partition])
+        self._transport.seek(seat.partition, next_offset)
+        log.error(
+            "a partition is halted: nearly all of its recent records are bad; mend the producers or the limits, "
+            "then reload (SIGHUP) or restart",
+            partition=_names([seat.partition])[0],
+            offset=next_offset,
+        )
+
+    def _look_at_progress(self) -> None:
+        """Say which partitions have unread records and do not get on."""
+        lags = self._transport.lags()
+        self._metrics.lags(lags)
+        now, stalled = time.monotonic(), 0
+        for partition, seat in self._seats.items():
+            if not lags.get(partition):
+                seat.moved_at = now
+            reason = seat.stalled(now)
+            stalled += reason is not None
+            name = _names([partition])[0]
+            if self._health.stalled(name, reason and f"{name}: {reason}"):
+                if reason is None:
+                    log.info("a partition gets on again", partition=name)
+                else:
+                    log.error("a partition does not get on", partition=name, reason=reason, lag=lags.get(partition))
+        self._metrics.partitions_stalled(stalled)
 
     def _crashed(self, seat: Seat, envelope: Envelope, crash: DetectorCrashError) -> None:
         """A detector raised: its engine is torn, and is restored. The second time the record is passed over."""
@@ -323,7 +386,7 @@ class Pump:
         """Make silence explicit, where there is no backlog that could be mistaken for it."""
         if time.monotonic() < self._next_tick:
             return
-        self._next_tick = time.monotonic() + self._tick_seconds
+        self._next_tick = time.monotonic() + self._factory.settings.tick_seconds
         now_ms = int(time.time() * 1000)
         lags = self._transport.lags()
         for partition, seat in self._seats.items():
@@ -369,6 +432,7 @@ class Pump:
         """What was delivered may be seen, and is not told again by this process."""
         partition = share.seat.partition
         share.seat.committed = offset
+        share.seat.moved_at = time.monotonic()
         for effects, seconds in share.steps:
             self._metrics.observe(effects, partition.topic, partition.number, seconds)
             self._board.observe(effects, partition.topic, partition.number)

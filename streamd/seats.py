@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from streamd.engine import DetectorCrashError, PartitionEngine
+from streamd.engine_settings import EngineSettings
 from streamd.errors import TransientError
 from streamd.keeper import Journal, Keeper, restore
-from streamd.model import Effect, Envelope
+from streamd.model import DeadLetter, Effect, Envelope
 from streamd.sinks.state import assemble, owner_name
+from streamd.state import pack, unpack
 from streamd.stream import fit_key
 from streamd.transport.base import Outgoing, Partition, Transport
 
@@ -28,16 +31,22 @@ class Seat:
     Attributes:
         committed: what was committed when the seat was made: effects of earlier records are not told again.
         waits: the transport is paused; records that come all the same are left alone.
+        live: what others did is read again; what comes now is new.
+        halted: nearly all of its recent records were bad.
         skips: records not to be stepped, since a detector raises on them, by their offset.
     """
 
     partition: Partition
     committed: int
     engine: PartitionEngine
+    factory: Seats
     keeper: Keeper | None = None
     waits: bool = True
     live: bool = False
     skips: dict[int, DetectorCrashError] = field(default_factory=dict)
+    halted: bool = False
+    moved_at: float = field(default_factory=time.monotonic)  # when it last got on
+    recent_bad: deque[bool] = field(default_factory=deque)
     _journal: Journal = field(default_factory=Journal)
     _weights: Mapping[str, bytes] = field(default_factory=dict)
 
@@ -60,6 +69,33 @@ class Seat:
         if not self.live and not self.waits and position >= self.committed and self.engine.fit_wanted is None:
             self._repeat_ticks(None)
             self.live = True
+
+    def rebuild(self, factory: Seats) -> None:
+        """Go on with a new configuration: detectors whose Config is unchanged keep their state."""
+        assert self.keeper is not None
+        self.factory = factory
+        engine = factory.new_engine(self.partition, self.engine.next_offset)
+        engine.restore(unpack(pack(self.engine.snapshot())), self.engine.kept())
+        self.engine = engine
+        self.keeper.want_snapshot()
+
+    def stalled(self, now: float) -> str | None:
+        """Why it does not get on; None: it does, or it has not been long."""
+        if self.halted:
+            return "halted, since nearly all of its recent records are bad"
+        silent = now - self.moved_at
+        if silent < self.factory.settings.stalled_seconds:
+            return None
+        return f"no progress for {silent:.0f} s" + (" while it waits for its state or a training" if self.waits else "")
+
+    def too_many_bad(self, effects: Iterable[Effect]) -> bool:
+        """Count the record that led to `effects`; whether too many of the last ones were bad."""
+        window = self.factory.settings.dead_letters_window
+        share_max = self.factory.settings.dead_letters_share_max
+        self.recent_bad.append(any(isinstance(effect, DeadLetter) for effect in effects))
+        if len(self.recent_bad) > window:
+            self.recent_bad.popleft()
+        return len(self.recent_bad) == window and sum(self.recent_bad) > share_max * window
 
     def _fold(self, envelope: Envelope) -> tuple[list[Effect], list[Outgoing]]:
         assert self.keeper is not None
@@ -93,7 +129,7 @@ class Restored:
     trouble: TransientError | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Seats:
     """Makes seats and restores them.
 
@@ -102,18 +138,18 @@ class Seats:
         new_engine: builds the engine of a partition from its first offset.
         group_id: whose state.
         topic: the state topic.
-        snapshot_records: input records between two snapshots of a partition.
+        settings: how often snapshots are taken, when a partition is halted or called stalled.
     """
 
     transport: Transport
     new_engine: Callable[[Partition, int], PartitionEngine]
     group_id: str
     topic: str
-    snapshot_records: int
+    settings: EngineSettings
 
     def empty(self, partition: Partition, committed: int, skips: Mapping[int, DetectorCrashError]) -> Seat:
         """A seat that waits to be restored."""
-        return Seat(partition, committed, self.new_engine(partition, committed), skips=dict(skips))
+        return Seat(partition, committed, self.new_engine(partition, committed), self, skips=dict(skips))
 
     def restored(self, seat: Seat, after_seconds: float = 0.0) -> Restored:
         """Read the partition's state and put it into the seat's engine. For a thread that may wait."""
@@ -124,6 +160,6 @@ class Seats:
         except TransientError as error:
             return Restored(seat, trouble=error)
         found = assemble(records, owner, seat.committed)
-        keeper = Keeper(owner, self.topic, self.snapshot_records, found)
+        keeper = Keeper(owner, self.topic, self.settings.snapshot_records, found)
         journal, weights = restore(seat.engine, found)
         return Restored(seat, keeper, journal, weights, tuple(found.problems))

@@ -148,12 +148,12 @@ class Stream:
             },
         }
 
-    def kept_names(self) -> set[str]:
-        """What `restore` will want of what is kept."""
+    def kept(self) -> Kept:
+        """What `restore` will want beside the snapshot."""
         if self.reference is None:
-            return set()
-        keys = {fit_key(self.settings.detectors[name], self.reference) for name in self.weights}
-        return {f"reference/{self.reference.key}", *(f"weights/{key}" for key in keys)}
+            return Kept({}, {})
+        weights = {fit_key(self.settings.detectors[name], self.reference): data for name, data in self.weights.items()}
+        return Kept({self.reference.key: self.reference}, weights)
 
     def restore(self, state: State, kept: Kept) -> None:
         """Continue from `snapshot()`, on a new stream. Detectors whose Config has changed since start anew."""
@@ -183,6 +183,10 @@ class Kept:
 
     references: Mapping[str, Reference]  # by Reference.key
     weights: Mapping[str, bytes]  # by fit_key
+
+    def names(self) -> set[str]:
+        """Of the Keep effects that these came from."""
+        return {*(f"reference/{key}" for key in self.references), *(f"weights/{key}" for key in self.weights)}
 
     @classmethod
     def unpacked(cls, parts: Mapping[str, bytes]) -> Kept:

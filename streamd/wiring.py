@@ -55,8 +55,13 @@ class Parts:
     health: Health
 
 
-def build(config: Config, transport: Transport) -> Parts:
-    """Everything of one process but its transport."""
+def seats(config: Config, transport: Transport) -> Seats:
+    """What makes the seats of assigned partitions under this configuration."""
+    return Seats(transport, engine_factory(config), config.kafka.group_id, config.topics.state, config.engine)
+
+
+def build(config: Config, transport: Transport, reload: Callable[[], Config]) -> Parts:
+    """Everything of one process but its transport. `reload` reads the configuration again; raises ConfigError."""
     registry, board, health = CollectorRegistry(), Board(), Health()
     metrics = Metrics(registry, config.metrics, board)
 
@@ -65,20 +70,14 @@ def build(config: Config, transport: Transport) -> Parts:
 
     pump = Pump(
         transport,
-        Seats(
-            transport,
-            engine_factory(config),
-            config.kafka.group_id,
-            config.topics.state,
-            config.engine.snapshot_records,
-        ),
+        seats(config, transport),
         to_records,
         trainer(),
         metrics,
         board,
         health,
+        lambda: seats(reload(), transport),
         poll_seconds=config.kafka.poll_timeout_ms / 1000,
-        tick_seconds=config.engine.tick_seconds,
         on_offset_loss=config.kafka.on_offset_loss,
     )
     app = create_app(registry, board, health, config.model_dump(mode="json"), __version__)

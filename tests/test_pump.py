@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -68,7 +69,13 @@ class World:
             return outgoing(effects, TopicSettings(), "streamd")
 
         self.transport = MemoryTransport(self.broker, [FEATURES], "streamd")
-        self.seats = Seats(self.transport, new_engine, "streamd", "streamd.state", snapshot_records)
+        self.seats = Seats(
+            self.transport,
+            new_engine,
+            "streamd",
+            "streamd.state",
+            EngineSettings(snapshot_records=snapshot_records, tick_seconds=3600, dead_letters_window=20),
+        )
         self.pump = Pump(
             self.transport,
             self.seats,
@@ -77,11 +84,18 @@ class World:
             Metrics(self.registry, MetricSettings(), self.board),
             self.board,
             self.health,
+            self.reload,
             poll_seconds=0.01,
-            tick_seconds=3600,
             on_offset_loss=on_offset_loss,
         )
+        self.reloaded: Seats | ConfigError = self.seats
         self.transport.open()
+
+    def reload(self) -> Seats:
+        """What a changed configuration gives: tests put it here."""
+        if isinstance(self.reloaded, ConfigError):
+            raise self.reloaded
+        return self.reloaded
 
     def put(self, envelope: Envelope, partition: int = 0) -> None:
         self.broker.append(FEATURES, envelope.key, envelope.value, envelope.headers, envelope.timestamp_ms, partition)
@@ -361,6 +375,89 @@ def test_records_lost_to_retention_stop_the_process_unless_it_is_told_to_go_on()
     earliest.turn(4)
     assert earliest.metric("streamd_batches_judged_total", topic=FEATURES) == 5
     assert world.broker.committed("streamd", partition) == 12
+
+
+def other_settings(world: World, detectors: dict[str, DetectorConfig]) -> Seats:
+    """The world's seats under a configuration with other detectors."""
+    settings = StreamSettings(detectors, ReferenceSettings(first_rows=None))
+
+    def new_engine(partition: Partition, offset: int) -> PartitionEngine:
+        return PartitionEngine(
+            *partition, "features", Limits(), EngineSettings(), lambda _: settings, Profiles(), offset
+        )
+
+    return replace(world.seats, new_engine=new_engine)
+
+
+def test_a_reload_changes_what_was_changed_and_keeps_the_rest() -> None:
+    ks = KsConfig(type="ks", window_rows=200)
+    world = World({"ks": ks})
+    reference, calm, loud = drift(Producer())
+    world.put(reference)
+    world.turn(4)
+    world.reloaded = other_settings(world, {"ks": ks, "narrow": KsConfig(type="ks", window_rows=100)})
+    world.pump.reload_wanted = True
+    world.turn(1)
+    world.put(calm)
+    world.put(loud)
+    world.turn(2)
+    alerts = [orjson.loads(record.value or b"") for record in world.broker.read("streamd.alerts")]
+    assert [(alert["detector"], alert["window"]["rows"]) for alert in alerts] == [("ks", 200), ("narrow", 100)]
+    assert world.metric("streamd_config_reloads_total", outcome="done") == 1
+    world.transport.close()
+    again = World(broker=world.broker)
+    again.pump._factory = other_settings(again, {"ks": ks, "narrow": KsConfig(type="ks", window_rows=100)})
+    again.turn(4)
+    assert again.state() == world.state()
+
+
+def test_an_invalid_configuration_changes_nothing() -> None:
+    world = World()
+    world.turn(3)
+    before = world.pump._factory
+    world.reloaded = ConfigError("streamd.yaml:3:5 detectors.ks.window_rows: must be at least 2")
+    world.pump.reload_wanted = True
+    world.turn(1)
+    assert world.pump._factory is before
+    assert world.metric("streamd_config_reloads_total", outcome="refused") == 1
+
+
+def test_a_partition_whose_records_are_nearly_all_bad_is_halted_and_a_reload_lets_it_go_on() -> None:
+    world = World(partitions=2)
+    send = Producer()
+    for _ in range(40):
+        world.put(send.record(b"junk", key=b"k"), partition=0)
+    world.put(send.batch({"x": [1.0]}), partition=1)
+    world.turn(5)
+    assert len(world.broker.read("streamd.dlq")) == 20  # the window of the tests
+    assert world.broker.committed("streamd", Partition(FEATURES, 0)) == 20
+    assert world.broker.committed("streamd", Partition(FEATURES, 1)) == 1
+    assert world.metric("streamd_partitions_stalled") == 1
+    report = world.health.report()
+    assert not report.ready
+    assert "halted" in report.reasons[0]
+    world.pump.reload_wanted = True
+    world.turn(3)
+    assert len(world.broker.read("streamd.dlq")) == 40
+
+
+def test_a_partition_with_unread_records_that_does_not_get_on_is_called_stalled() -> None:
+    world = World()
+    world.turn(3)
+    seat = world.pump._seats[Partition(FEATURES, 0)]
+    seat.waits = True  # as if a training never ended
+    world.transport.pause([Partition(FEATURES, 0)])
+    world.put(Producer().batch({"x": [1.0]}))
+    world.turn(1)
+    assert world.health.report().ready
+    seat.moved_at -= 31
+    world.turn(1)
+    assert not world.health.report().ready
+    assert "no progress for 31 s" in world.health.report().reasons[0]
+    seat.waits = False
+    world.transport.resume([Partition(FEATURES, 0)])
+    world.turn(2)
+    assert world.health.report().ready
 
 
 def test_being_told_to_stop_ends_the_run_with_everything_delivered() -> None:

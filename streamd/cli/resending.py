@@ -116,7 +116,8 @@ def run(config: Config, plan: Plan, *, named: str | None, dry_run: bool, seconds
         failure = (ExitCode.UNAVAILABLE, str(error))
     except RecordTooLargeError as error:
         failure = (ExitCode.DATA, str(error))
-    resender.close()
+    finally:
+        resender.close()
     if failure is None:
         seconds = time.monotonic() - started
         typer.echo(f"{_sentence('sent back', resender.acknowledged, plan)} in {seconds:.1f} s{_left(plan)}")

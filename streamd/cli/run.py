@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamd.cli.common import ConfigOption, load_config
+
+if TYPE_CHECKING:
+    from streamd.config import Config
 
 
 def command(
@@ -24,12 +27,16 @@ def command(
 
     No file is needed. Any key can come from the environment:
     STREAMD_KAFKA__BOOTSTRAP_SERVERS=host:9092 streamd run
-    """
-    loaded = load_config(config).config
-    if create_topics is not None:
-        kafka = loaded.kafka.model_copy(update={"create_topics": create_topics})
-        loaded = loaded.model_copy(update={"kafka": kafka})
 
+    SIGHUP reads the configuration again; one that is wrong changes nothing.
+    """
     from streamd import daemon  # the verb's help needs none of what this imports
 
-    raise typer.Exit(daemon.run(loaded))
+    def load() -> Config:
+        loaded = load_config(config).config
+        if create_topics is None:
+            return loaded
+        kafka = loaded.kafka.model_copy(update={"create_topics": create_topics})
+        return loaded.model_copy(update={"kafka": kafka})
+
+    raise typer.Exit(daemon.run(load))

@@ -167,6 +167,19 @@ STREAM_CHANGES = Family(
     "What happened to streams. `evicted` rising: more streams than streams_max, each return starts anew; "
     "`seen` rising: producers invent stream names; `not_fitted`: a detector has no model, /streams says why.",
 )
+PARTITIONS_STALLED = Family(
+    "streamd_partitions_stalled",
+    "gauge",
+    (),
+    "Assigned partitions that have unread records and do not get on, or were halted because nearly all of their "
+    "records are bad. Anything but 0 needs a person: /readyz and the log say why.",
+)
+CONFIG_RELOADS = Family(
+    "streamd_config_reloads_total",
+    "counter",
+    ("outcome",),
+    "Reloads by SIGHUP. `refused`: the file is wrong, the log says where; the old one is in force.",
+)
 DETECTOR_CRASHES = Family(
     "streamd_detector_crashes_total",
     "counter",

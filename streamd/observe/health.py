@@ -64,6 +64,7 @@ class Health:
         self._reasons: tuple[str, ...] = ("the process starts",)
         self._broker_lost: str | None = None
         self._has_run = False
+        self._stalled: dict[str, str] = {}
         self._beat: float | None = None
 
     def set(self, state: State, *reasons: str) -> None:
@@ -71,6 +72,21 @@ class Health:
         with self._lock:
             self._state, self._reasons = state, reasons
             self._has_run = self._has_run or state is State.RUNNING
+
+    def stalled(self, what: str, reason: str | None) -> bool:
+        """`what` (a partition) does not get on, for this reason; None: it does. True where that is news."""
+        with self._lock:
+            news = (what in self._stalled) != (reason is not None)
+            if reason is None:
+                self._stalled.pop(what, None)
+            else:
+                self._stalled[what] = reason
+            return news
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long ago the pump's last sign of life was; 0 before the first."""
+        return 0.0 if self._beat is None else self._clock() - self._beat
 
     def beat(self) -> None:
         """The pump is alive. Cheap: once per record is fine."""
@@ -97,6 +113,7 @@ class Health:
         """How the process is now."""
         with self._lock:
             state, reasons, broker_lost, has_run = self._state, self._reasons, self._broker_lost, self._has_run
+            stalled = tuple(self._stalled.values())
             beat_seconds = None if self._beat is None else self._clock() - self._beat
         silent = beat_seconds if beat_seconds is not None and state is not State.STOPPED else 0.0
         live = state is not State.STOPPED and silent < self._dead_seconds
@@ -106,5 +123,7 @@ class Health:
         if broker_lost is not None and state in (State.STARTING, State.RUNNING):
             reasons = (f"the broker does not answer: {broker_lost}",)
             return Report(State.WAITING_FOR_BROKER, reasons, live, has_run, beat_seconds)
+        if stalled and state is State.RUNNING:
+            return Report(State.STALLED, stalled, live, False, beat_seconds)
         ready = state is State.RUNNING or (state is State.WAITING_FOR_BROKER and has_run)
         return Report(state, reasons, live, ready, beat_seconds)

@@ -163,6 +163,13 @@ class Metrics:
         self._child(families.STREAMS).set(streams)
         self._child(families.STATE_BYTES).set(state_bytes)
 
+    def partitions_stalled(self, partitions: int) -> None:
+        self._child(families.PARTITIONS_STALLED).set(partitions)
+
+    def config_reloaded(self, done: bool) -> None:
+        """A reload was asked for: it was done, or the configuration was refused."""
+        self._child(families.CONFIG_RELOADS, "done" if done else "refused").inc()
+
     def detector_crashed(self, detector: str) -> None:
         """A detector raised on a record."""
         self._child(families.DETECTOR_CRASHES, detector).inc()

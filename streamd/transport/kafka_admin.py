@@ -16,6 +16,14 @@ from streamd.transport.settings import KafkaSettings, TopicSettings
 _RECORD_BYTES_MAX = 64 * 1024 * 1024
 """Of the topics that hold other records whole (dead letters: a record and its headers) or snapshots."""
 
+_COMPACTED = {
+    "cleanup.policy": "compact",
+    # The segment that is written to is never compacted: with Kafka's 1 GB and seven days, whoever restores reads all
+    # snapshots of a week. At least max.message.bytes.
+    "segment.bytes": str(2 * _RECORD_BYTES_MAX),
+    "segment.ms": str(60 * 60 * 1000),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Probe:
@@ -117,7 +125,7 @@ def _shape(name: str, settings: KafkaSettings, topics: TopicSettings) -> dict[st
     if name in (topics.dlq, topics.state):
         configs["max.message.bytes"] = str(_RECORD_BYTES_MAX)
     if name == topics.state:
-        configs["cleanup.policy"] = "compact"
+        configs |= _COMPACTED
     return {
         "num_partitions": settings.partitions,
         "replication_factor": settings.replication_factor,

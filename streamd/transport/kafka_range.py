@@ -73,8 +73,13 @@ def read_range(
         begin = first if start is None else _offsets(consumer, partitions, start, last)
         stop = last if end is None else _offsets(consumer, partitions, end, last)
         for partition in partitions:
-            consumer.seek(partition, max(begin[partition], first[partition]))
-        yield from _read(consumer, partitions, stop, open_ended=end is None)
+            # Not past the end, where the client would begin anew from the beginning.
+            consumer.seek(partition, min(max(begin[partition], first[partition]), last[partition]))
+        reached = {p: min(stop[p], last[p]) for p in partitions}  # one partition may be shorter than another
+        for record in _read(consumer, partitions, reached, open_ended=end is None):
+            partition = TopicPartition(record.topic, record.partition)
+            if record.offset >= begin[partition] and (end is None or record.offset < stop[partition]):
+                yield record
     except kafka_errors.KafkaError as error:
         raise TransientError(f"reading {topic}: {type(error).__name__}: {error}") from error
     finally:
@@ -95,10 +100,9 @@ def _read(
     reached_at: float | None = None
     while True:
         polled = consumer.poll(timeout_ms=int(_POLL_SECONDS * 1000))
-        for partition, records in polled.items():
+        for records in polled.values():
             for r in records:
-                if open_ended or r.offset < stop[partition]:
-                    yield Envelope(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
+                yield Envelope(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
         now = time.monotonic()  # whoever takes the records may take his time: that is no silence of the broker
         if polled:
             heard_at = now

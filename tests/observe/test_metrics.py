@@ -75,6 +75,8 @@ def busy(judged: Make, verdict: Make, reading: Make, alert: Make) -> World:
     )
     world.metrics.skipped(TOPIC, 4)
     world.metrics.detector_crashed("ks")
+    world.metrics.partitions_stalled(1)
+    world.metrics.config_reloaded(done=True)
     world.metrics.delivered(3, 0.02)
     world.metrics.delivery_failed("KafkaTimeoutError")
     world.metrics.assigned([Partition(TOPIC, 0), Partition(TOPIC, 1)])

@@ -250,5 +250,3 @@ def test_the_engine_begins_at_the_first_record_whatever_its_offset() -> None:
     assert made == [(Partition(TOPIC, 0), 1000)]
     unshifted = alerts(replayed(drifting()))
     assert [a.window.first_offset - 1000 for a in found] == [a.window.first_offset for a in unshifted]
-        a.window.first_offset for a in alerts(replayed(drifting()))
-    ]

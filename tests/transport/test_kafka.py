@@ -210,6 +210,8 @@ def test_a_recording_keeps_to_its_offsets_its_times_and_its_number(kafka_broker:
     start, end = (datetime.datetime.fromtimestamp(1_700_000_000 + ms / 1000, datetime.UTC) for ms in (30, 40))
     assert offsets(start, end) == list(range(30, 40))
     assert offsets(95, None) == list(range(95, 100))
+    assert offsets(95, 1000) == list(range(95, 100))
+    assert offsets(1000, None) == []
     with pytest.raises(ConfigError, match="there is no topic"):
         list(read_range(settings, "not-there", None, None))
 
