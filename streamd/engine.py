@@ -274,15 +274,24 @@ class PartitionEngine:
             {key: weights for kept in each for key, weights in kept.weights.items()},
         )
 
-    def restore(self, state: State, kept: Kept) -> None:
-        """Continue from `snapshot()`, on a new engine. Bit-equal to one that never stopped."""
+    def restore(self, state: State, kept: Kept) -> list[str]:
+        """Continue from `snapshot()`, on a new engine. Bit-equal to one that never stopped.
+
+        Returns:
+            A sentence for each stream whose reference is not among what was kept: it starts anew.
+        """
+        problems = []
         self._next_offset = state["next_offset"]
         self._fitted_unasked = set(state["fitted_unasked"])
         for saved in state["streams"]:
             name = saved["name"]
+            if saved["reference"] is not None and saved["reference"] not in kept.references:
+                problems.append(f"the reference of {name} is damaged: the stream starts anew; send it again")
+                continue
             stream = self._streams[name] = Stream(name, self._stream_settings(name), self._profiles)
             stream.restore(saved, kept)
             self._count(stream, anew=True)
+        return problems
 
     # --- Streams ---
 

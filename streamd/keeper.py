@@ -46,6 +46,8 @@ class Keeper:
         self._topic = topic
         self._every = snapshot_records
         self._chunks = dict(found.chunks)
+        self._kept = set(found.parts)  # whole and readable: what is damaged is written again
+        self._needed: set[str] = set(found.parts)  # by the snapshot before the next one
         newest = newest_snapshot(found)
         self._slot = 1 if newest is not None and newest.name == "snapshot/0" else 0
         # The first delivery of an engine that was never kept says where it began.
@@ -60,7 +62,7 @@ class Keeper:
         """What goes to the state topic together with these effects, after `stepped` records."""
         out: list[Outgoing] = []
         for effect in effects:
-            if isinstance(effect, Keep) and effect.name not in self._chunks:
+            if isinstance(effect, Keep) and effect.name not in self._kept:
                 out += self._write(Part(effect.name, engine.next_offset, effect.data))
         self._since += stepped
         if (self._due or self._since >= self._every) and engine.fit_wanted is None:
@@ -81,14 +83,23 @@ class Keeper:
         self._since, self._due = 0, False
         out = self._write(Part(f"snapshot/{self._slot}", engine.next_offset, pack(engine.snapshot())))
         self._slot = 1 - self._slot
-        wanted = engine.kept().names() | {"snapshot/0", "snapshot/1"}
-        for name in [name for name in self._chunks if name not in wanted]:
-            out += tombstones(self._owner, name, self._chunks.pop(name), self._topic)
+        # What the snapshot before this one needs stays: it is what is left when this one is damaged.
+        needed = engine.kept().names()
+        gone = self._kept - needed - self._needed - {"snapshot/0", "snapshot/1"}
+        for name in sorted(gone):
+            out += tombstones(self._owner, name, self._chunks.pop(name, 1), self._topic, offset=engine.next_offset)
+        since = {name for name in self._kept if name.startswith(("tick/", "skip/"))} - gone
+        self._kept -= gone
+        self._needed = needed | since
         return out
 
     def _write(self, part: Part) -> list[Outgoing]:
         records = part_records(self._owner, part, self._topic)
-        self._chunks[part.name] = max(len(records), self._chunks.get(part.name, 0))
+        before = self._chunks.get(part.name, 0)
+        self._chunks[part.name] = len(records)
+        self._kept.add(part.name)
+        if before > len(records):
+            records += tombstones(self._owner, part.name, before, self._topic, start=len(records), offset=part.offset)
         return records
 
 
@@ -98,17 +109,21 @@ def newest_snapshot(found: Assembled) -> Part | None:
     return max(snapshots, key=lambda part: part.offset, default=None)
 
 
-def restore(engine: PartitionEngine, found: Assembled) -> tuple[Journal, Mapping[str, bytes]]:
+def restore(engine: PartitionEngine, found: Assembled) -> tuple[Journal, Mapping[str, bytes], list[str]]:
     """Put the newest snapshot into a new engine.
 
     Returns:
-        What happened since then besides records, and all trained weights, by their fit key.
+        What happened since then besides records; all trained weights, by their fit key; and a sentence for each
+        thing that could not be used.
     """
     kept = Kept.unpacked({name: part.data for name, part in found.parts.items()})
     snapshot = newest_snapshot(found)
     journal = Journal()
+    problems = list(found.problems)
     if snapshot is not None:
-        engine.restore(unpack(snapshot.data), kept)
+        problems += engine.restore(unpack(snapshot.data), kept)
+    elif engine.next_offset > 0:
+        problems.append(f"no snapshot was found: all streams start anew at offset {engine.next_offset}")
     for name, part in found.parts.items():
         kind = name.partition("/")[0]
         if part.offset < engine.next_offset or snapshot is None:
@@ -121,4 +136,4 @@ def restore(engine: PartitionEngine, found: Assembled) -> tuple[Journal, Mapping
             crash.__cause__ = RuntimeError(saved["cause"])
             journal.skips[part.offset] = crash
     journal.ticks.sort(key=lambda tick: tick[1])
-    return journal, kept.weights
+    return journal, kept.weights, problems

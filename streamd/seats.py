@@ -161,5 +161,5 @@ class Seats:
             return Restored(seat, trouble=error)
         found = assemble(records, owner, seat.committed)
         keeper = Keeper(owner, self.topic, self.settings.snapshot_records, found)
-        journal, weights = restore(seat.engine, found)
-        return Restored(seat, keeper, journal, weights, tuple(found.problems))
+        journal, weights, problems = restore(seat.engine, found)
+        return Restored(seat, keeper, journal, weights, tuple(problems))

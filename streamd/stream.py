@@ -166,7 +166,7 @@ class Stream:
             self.take_reference(self._profiles.reference(kept.references[state["reference"]]))
         for name, config in self.settings.detectors.items():
             key = state["weights"].get(name)
-            if key is not None and key == fit_key(config, self._its_reference()):
+            if key in kept.weights and key == fit_key(config, self._its_reference()):
                 self.build(name, config, kept.weights[key])
             saved = state["detectors"].get(name)
             if saved is not None and saved["config"] == _config_key(config) and name in self.detectors:

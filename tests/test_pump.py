@@ -293,6 +293,26 @@ def test_after_a_restart_the_state_goes_on_where_it_stopped() -> None:
         assert after.state() == whole.state()
 
 
+def test_when_the_newest_snapshot_is_damaged_the_one_before_it_is_whole() -> None:
+    """With its references and its ticks: what only it needs is removed one snapshot later."""
+    send = Producer()
+    world = World(snapshot_records=1)
+    for i in range(3):
+        world.put(send.batch({"x": np.random.default_rng(i).normal(size=300).tolist()}, role="reference"))
+        world.put(send.batch({"x": np.random.default_rng(9 + i).normal(size=100).tolist()}))
+        world.turn(3)
+    expected = world.state()
+    world.transport.close()
+    newest = [r for r in world.broker.read("streamd.state") if b"/snapshot/" in (r.key or b"")][-1]
+    world.broker.append(
+        "streamd.state", newest.key, b"damaged", newest.headers, placement=b"streamd/streamd.features/0"
+    )
+    again = World(broker=world.broker, snapshot_records=1)
+    again.turn(4)
+    assert again.state() == expected
+    assert again.metric("streamd_batches_judged_total", topic=FEATURES) is None  # read again, not told again
+
+
 def test_a_tick_that_had_an_effect_is_repeated_at_its_place() -> None:
     quality: dict[str, DetectorConfig] = {"quality": QualityConfig(type="quality", no_data_seconds=60)}
     world = World(quality, snapshot_records=100)
