@@ -15,6 +15,7 @@ from streamd.engine_settings import EngineSettings, StreamSettings
 from streamd.errors import InvalidRecord, Reason, StreamdError
 from streamd.model import (
     Acknowledgement,
+    Alert,
     BatchJudged,
     DeadLetter,
     Effect,
@@ -292,6 +293,10 @@ class PartitionEngine:
             stream.restore(saved, kept)
             self._count(stream, anew=True)
         return problems
+
+    def open_alerts(self) -> list[Alert]:
+        """What fires now, for who shows it: nothing of it is news."""
+        return [alert for stream in self._streams.values() for alert in stream.policy.open_alerts()]
 
     # --- Streams ---
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from streamd.detectors.base import State
-from streamd.model import Alert, ColumnFinding, Command, Kind, Mode, Severity, Verdict, Window
+from streamd.model import Alert, ColumnFinding, Command, Kind, Mode, RowFinding, Severity, Verdict, Window
 from streamd.settings import Settings
 from streamd.table import FloatArray
 
@@ -77,6 +77,7 @@ class Incident:
     alert_id: str = ""
     started_at_ms: int = 0
     resolved_at_ms: int | None = None  # for the cool-down
+    alert: State | None = None  # the last that was published of it while it fires, for who shows what is open
 
 
 @dataclass(slots=True)
@@ -172,6 +173,7 @@ class Policy:
         if severity is Severity.CRITICAL:
             summary += f", {incident.consecutive} judgements in a row"
         alert = self._alert("firing", severity, incident, verdict, columns, occasion, summary)
+        incident.alert = asdict(alert)
         # However many detectors agree, the stream is rolled back once.
         command = None if asked else self._command(alert, occasion)
         return [alert] if command is None else [alert, command]
@@ -182,6 +184,7 @@ class Policy:
         incident.alert_id = alert_id(occasion, _incident_key(verdict), "resolved")
         alert = self._alert("resolved", severity, incident, verdict, nothing, occasion, summary)
         incident.firing = incident.calm = 0
+        incident.alert = None
         incident.resolved_at_ms = occasion.event_time_ms
         return alert
 
@@ -299,6 +302,10 @@ class Policy:
         """The gravest incident that is open."""
         return Severity(max((i.firing for i in self._incidents.values()), default=0))
 
+    def open_alerts(self) -> list[Alert]:
+        """The last alert of each incident that is open."""
+        return [_alert(incident.alert) for incident in self._incidents.values() if incident.alert is not None]
+
     def snapshot(self) -> State:
         return {
             "incidents": {key: asdict(incident) for key, incident in self._incidents.items()},
@@ -308,6 +315,20 @@ class Policy:
     def restore(self, state: State) -> None:
         self._incidents = {key: Incident(**fields) for key, fields in state["incidents"].items()}
         self._pending = {key: PendingCommand(**fields) for key, fields in state["pending"].items()}
+
+
+def _alert(state: State) -> Alert:
+    """The inverse of `asdict`."""
+    return Alert(
+        **{
+            **state,
+            "severity": Severity(state["severity"]),
+            "kind": Kind(state["kind"]),
+            "features": tuple(ColumnFinding(**feature) for feature in state["features"]),
+            "window": Window(**state["window"]),
+            "rows": tuple(RowFinding(**row) for row in state["rows"]),
+        }
+    )
 
 
 def alert_id(occasion: Occasion, what: str, transition: str) -> str:

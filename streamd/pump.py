@@ -298,8 +298,8 @@ class Pump:
             if seat.engine.fit_wanted is not None:
                 self._train(seat, envelope.offset + 1)
         for partition, seat in self._seats.items():
-            if not seat.live and not seat.waits:
-                seat.reached(self._transport.position(partition))
+            if not seat.live and not seat.waits and seat.reached(self._transport.position(partition)):
+                self._board.observe(seat.engine.open_alerts(), partition.topic, partition.number)
 
     def _halt(self, seat: Seat, next_offset: int) -> None:
         """When everything is bad, something was deployed: it must be mended, not moved to the dead letters."""

@@ -64,11 +64,13 @@ class Seat:
         effects, state = self._fold(envelope)
         return ([], []) if again else (effects, state)
 
-    def reached(self, position: int) -> None:
-        """The partition was read up to `position`: once that is where others had come to, it is live."""
-        if not self.live and not self.waits and position >= self.committed and self.engine.fit_wanted is None:
-            self._repeat_ticks(None)
-            self.live = True
+    def reached(self, position: int) -> bool:
+        """The partition was read up to `position`: whether that is where others had come to, and it is live now."""
+        if self.live or self.waits or position < self.committed:
+            return False
+        self._repeat_ticks(None)
+        self.live = True
+        return True
 
     def rebuild(self, factory: Seats) -> None:
         """Go on with a new configuration: detectors whose Config is unchanged keep their state."""

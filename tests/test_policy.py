@@ -9,6 +9,7 @@ import pytest
 
 from streamd.model import Alert, Command, Kind, Severity, Verdict, Window
 from streamd.policy import Occasion, Policy, PolicySettings
+from streamd.state import pack, unpack
 
 MINUTE = 60_000
 CHANCE, MILD, SURE = 0.5, 0.01, 1e-9  # p-values
@@ -217,6 +218,14 @@ def test_an_acknowledged_command_is_never_overdue() -> None:
 
 def test_nobody_waits_for_the_acknowledgement_of_a_shadow_command() -> None:
     assert Story().then(LOUD, LOUD, LOUD).policy.overdue(10**12) == []
+
+
+def test_what_is_open_can_be_shown_again_after_a_restart() -> None:
+    story = Story().then(LOUD, verdict([SURE], [0.5], detector="chi2"), QUIET, QUIET)
+    restored = Policy(PolicySettings())
+    restored.restore(unpack(pack(story.policy.snapshot())))
+    (alert,) = restored.open_alerts()
+    assert alert == story.told[1]
 
 
 def test_a_restored_policy_goes_on_as_if_nothing_had_happened() -> None:

@@ -290,7 +290,20 @@ def test_after_a_restart_the_state_goes_on_where_it_stopped() -> None:
         after.turn(5)
         told = after.broker.read("streamd.alerts")
         assert [alert.value for alert in told] == [alert.value for alert in expected]
+        assert [view.firing for view in after.board.views()] == [()]
         assert after.state() == whole.state()
+
+
+def test_after_a_restart_the_board_shows_what_fires() -> None:
+    world = World()
+    for envelope in drift(Producer()):
+        world.put(envelope)
+    world.turn(4)
+    world.transport.close()
+    again = World(broker=world.broker)
+    again.turn(4)
+    assert [alert.summary for view in again.board.views() for alert in view.firing] == world.summaries()
+    assert len(again.broker.read("streamd.alerts")) == 1
 
 
 def test_when_the_newest_snapshot_is_damaged_the_one_before_it_is_whole() -> None:
