@@ -17,7 +17,6 @@ from streamd.config_loading import load
 BootstrapServers = Annotated[
     str | None, typer.Option(help="Kafka, host:port. Else STREAMD_KAFKA__BOOTSTRAP_SERVERS, else the configuration.")
 ]
-ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="Configuration file. None is needed.")]
 
 
 def load_config(bootstrap_servers: str | None, path: Path | None, environ: Mapping[str, str] = os.environ) -> Config:

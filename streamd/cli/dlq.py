@@ -16,7 +16,8 @@ from typing import Annotated, Literal
 import typer
 
 from streamd.cli import resending
-from streamd.cli.connection import BootstrapServers, ConfigFile, fail, load_config, quiet_client
+from streamd.cli.common import ConfigOption
+from streamd.cli.connection import BootstrapServers, fail, load_config, quiet_client
 from streamd.cli.exit_codes import ExitCode
 from streamd.cli.letters import Row, as_line, by_reason, row, table, whole
 from streamd.cli.pace import interval
@@ -61,7 +62,7 @@ def ls(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")] = False,
     bootstrap_servers: BootstrapServers = None,
-    config: ConfigFile = None,
+    config: ConfigOption = None,
 ) -> None:
     """List dead letters, oldest first, and count them by reason."""
     quiet_client()
@@ -95,7 +96,7 @@ def show(
     place: Annotated[str, typer.Argument(help="topic/partition/offset: the original's, or the dead letter's own.")],
     raw: Annotated[bool, typer.Option("--raw", help="The value alone, byte for byte: --raw > file.")] = False,
     bootstrap_servers: BootstrapServers = None,
-    config: ConfigFile = None,
+    config: ConfigOption = None,
 ) -> None:
     """Show one dead letter: what is wrong with it, its headers, and how its value begins."""
     quiet_client()
@@ -133,7 +134,7 @@ def replay(
         str | None, typer.Option(help="Go on where a replay was interrupted; it says with what, such as 0:41,1:7.")
     ] = None,
     bootstrap_servers: BootstrapServers = None,
-    config: ConfigFile = None,
+    config: ConfigOption = None,
 ) -> None:
     """Send the originals back to where they came from: the same key, value, headers and time.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamd.cli.connection import BootstrapServers, ConfigFile, load_config, quiet_client
+from streamd.cli.common import ConfigOption
+from streamd.cli.connection import BootstrapServers, load_config, quiet_client
 from streamd.cli.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ def command(
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")] = False,
     bootstrap_servers: BootstrapServers = None,
-    config: ConfigFile = None,
+    config: ConfigOption = None,
 ) -> None:
     """Probe the broker: what is wrong, what to do about it, and what it guarantees.
 
@@ -38,12 +40,13 @@ def command(
 
     findings: list[Finding] = []
     guarantee = Guarantee.UNKNOWN
-    for found in examine(settings.kafka, settings.topics, write):
-        if isinstance(found, Verdict):
-            guarantee = found.guarantee
-        findings.append(found.finding if isinstance(found, Verdict) else found)
-        if not as_json:
-            _print(findings[-1])
+    with closing(examine(settings.kafka, settings.topics, write)) as examination:  # Ctrl-C too deletes its topic
+        for found in examination:
+            if isinstance(found, Verdict):
+                guarantee = found.guarantee
+            findings.append(found.finding if isinstance(found, Verdict) else found)
+            if not as_json:
+                _print(findings[-1])
     code = _exit_code(findings)
     if as_json:
         _print_json(findings, guarantee, code)

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from streamd.cli.connection import BootstrapServers, ConfigFile, fail, load_config, quiet_client
+from streamd.cli.common import ConfigOption
+from streamd.cli.connection import BootstrapServers, fail, load_config, quiet_client
 from streamd.cli.exit_codes import ExitCode
 from streamd.transport.kafka_range import Place, parse_place, read_range
 from streamd.transport.recording import write_recording
@@ -24,7 +25,7 @@ def command(
     end: To = None,
     most: Annotated[int | None, typer.Option("--max", min=1, help="End after so many records.")] = None,
     bootstrap_servers: BootstrapServers = None,
-    config: ConfigFile = None,
+    config: ConfigOption = None,
 ) -> None:
     """Write a topic's records to a file, to be replayed. Ctrl-C keeps what has been read."""
     quiet_client()

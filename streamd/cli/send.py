@@ -12,7 +12,8 @@ from typing import Annotated, Literal, Protocol
 import typer
 
 from streamd.cli.batches import Batch, Columns, DataFile, DataFileError
-from streamd.cli.connection import BootstrapServers, ConfigFile, fail, load_config, quiet_client
+from streamd.cli.common import ConfigOption
+from streamd.cli.connection import BootstrapServers, fail, load_config, quiet_client
 from streamd.cli.exit_codes import ExitCode
 from streamd.cli.pace import bar, interval, paced
 from streamd.client import FeatureProducer
@@ -80,7 +81,7 @@ def command(
     topic: Annotated[str | None, typer.Option(help="Else the configured topic of the features.")] = None,
     timeout: Annotated[float, typer.Option(min=0.0, help="Seconds without progress after which to give up.")] = 15.0,
     bootstrap_servers: BootstrapServers = None,
-    config: ConfigFile = None,
+    config: ConfigOption = None,
 ) -> None:
     """Send the rows of a file as feature batches."""
     seconds_per_batch = interval(rate, "batches")

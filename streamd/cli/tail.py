@@ -17,7 +17,8 @@ import typer
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from streamd.cli.connection import BootstrapServers, ConfigFile, load_config, quiet_client
+from streamd.cli.common import ConfigOption
+from streamd.cli.connection import BootstrapServers, load_config, quiet_client
 from streamd.cli.text import clipped, printable
 from streamd.config import Config
 from streamd.errors import TransientError
@@ -57,7 +58,7 @@ def command(
     most: Annotated[int | None, typer.Option("--max", min=1, help="End after so many.")] = None,
     timeout: Annotated[float | None, typer.Option(min=0.0, help="End after so many seconds.")] = None,
     bootstrap_servers: BootstrapServers = None,
-    config: ConfigFile = None,
+    config: ConfigOption = None,
 ) -> None:
     """Show alerts as they fire, as sentences, until stopped."""
     quiet_client()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import orjson
@@ -149,4 +151,27 @@ def test_a_training_holds_up_its_own_partition_alone(kafka_broker: RealKafka, st
     daemon.wait(lambda: daemon.metric("streamd_batches_judged_total") == 20)
     assert len(daemon.logged("stream fitted")) == 2
     assert statuses(daemon).count(("firing", "warning")) == 2
+    assert daemon.stop() == 0
+
+
+@pytest.mark.broker
+def test_sighup_reloads_the_file_and_a_wrong_one_changes_nothing(
+    embedded_broker: EmbeddedBroker, start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    file = tmp_path / "streamd.yaml"
+    file.write_text("detectors:\n  ks:\n    window_rows: 5000\n  autoencoder: null\n")
+    daemon = start_daemon(embedded_broker.bootstrap_servers, start=False)
+    daemon.start("--config", str(file))
+    daemon.wait_until_ready()
+    file.write_text("detectors:\n  ks:\n    window_rowz: 200\n")
+    os.kill(daemon.pid, signal.SIGHUP)
+    daemon.wait(lambda: daemon.metric("streamd_config_reloads_total", outcome="refused") == 1)
+    (refused,) = daemon.logged("the configuration is refused")
+    assert f"{file}:3:5 detectors.ks.window_rowz" in refused["problems"][0]
+    file.write_text("detectors:\n  ks:\n    window_rows: 200\n  autoencoder: null\n")
+    os.kill(daemon.pid, signal.SIGHUP)
+    daemon.wait(lambda: daemon.metric("streamd_config_reloads_total", outcome="done") == 1)
+    send_drift(daemon)
+    daemon.wait(lambda: daemon.metric("streamd_batches_judged_total") == 10)
+    assert statuses(daemon) == [("firing", "warning"), ("resolved", "warning")]
     assert daemon.stop() == 0
