@@ -15,6 +15,8 @@ from streamd.model import Alert, ColumnFinding, Command, Kind, Mode, RowFinding,
 from streamd.settings import Settings
 from streamd.table import FloatArray
 
+_NO_COMMAND = ("none", "review")  # actions that are for people
+
 Action = Literal["none", "review", "checkpoint", "pause", "reduce_lr", "stop", "rollback"]
 
 
@@ -164,7 +166,10 @@ class Policy:
         occasion: Occasion,
     ) -> list[Alert | Command]:
         """Publish that the incident began or grew worse, and the command that this asks for."""
-        asked = any(other.firing >= severity for other in self._incidents.values())
+        asked = any(
+            other.firing >= severity and self._action(severity, _kind_of(key)) not in _NO_COMMAND
+            for key, other in self._incidents.items()
+        )
         if not incident.firing:
             incident.started_at_ms = occasion.event_time_ms
         incident.firing = int(severity)
@@ -240,7 +245,7 @@ class Policy:
 
     def _command(self, alert: Alert, occasion: Occasion) -> Command | None:
         """The command behind the alert's action; none where a person should look."""
-        if alert.action in ("none", "review"):
+        if alert.action in _NO_COMMAND:
             return None
         issued = occasion.record_time_ms
         command = Command(
@@ -358,6 +363,10 @@ def duration(seconds: float) -> str:
 
 def _incident_key(verdict: Verdict) -> str:
     return f"{verdict.detector}/{verdict.kind}/{verdict.test}"
+
+
+def _kind_of(incident_key: str) -> Kind:
+    return Kind(incident_key.rsplit("/", 2)[1])
 
 
 def _worst_first(verdict: Verdict, columns: NDArray[np.bool_]) -> list[int]:

@@ -132,7 +132,6 @@ class Pump:
         if polled is None:
             return
         self._change(polled)
-        self._metrics.polled(polled.records)
         shares: dict[Partition, Share] = {}
         if self.reload_wanted:
             self._read_configuration()
@@ -271,10 +270,12 @@ class Pump:
     # --- Records ---
 
     def _step(self, records: Iterable[Envelope], shares: dict[Partition, Share]) -> None:
+        taken = []
         for envelope in records:
             seat = self._seats[Partition(envelope.topic, envelope.partition)]
             if seat.waits:
                 continue  # it was sought back, and this record comes again
+            taken.append(envelope)
             self._health.beat()
             if envelope.offset < seat.engine.next_offset:
                 place = _names([seat.partition])[0]
@@ -297,6 +298,7 @@ class Pump:
                     self._halt(seat, envelope.offset + 1)
             if seat.engine.fit_wanted is not None:
                 self._train(seat, envelope.offset + 1)
+        self._metrics.polled(taken)
         for partition, seat in self._seats.items():
             if not seat.live and not seat.waits and seat.reached(self._transport.position(partition)):
                 self._board.observe(seat.engine.open_alerts(), partition.topic, partition.number)

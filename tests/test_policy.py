@@ -173,6 +173,12 @@ def test_however_many_detectors_agree_the_stream_is_rolled_back_once() -> None:
     assert [command.command for command in story.commands] == ["rollback"]
 
 
+def test_a_critical_finding_about_quality_does_not_keep_another_from_asking() -> None:
+    quality = verdict(None, [1.0], kind=Kind.QUALITY, detector="quality", test="rule")
+    story = Story().then(*[quality] * 3, *[LOUD] * 3)
+    assert [command.command for command in story.commands] == ["rollback"]
+
+
 def test_after_all_is_calm_the_next_critical_incident_asks_again() -> None:
     story = Story(cooldown_seconds=0).then(*[LOUD] * 3, QUIET, QUIET, *[LOUD] * 3)
     assert [command.command for command in story.commands] == ["rollback", "rollback"]
