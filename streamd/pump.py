@@ -180,6 +180,9 @@ class Pump:
                     self._metrics.revoked(partitions)
                     self._board.revoked(partitions)
                     log.info("partitions revoked", partitions=_names(partitions))
+        for partition in polled.lost:
+            log.error("retention has removed what was to be read next", partition=_names([partition])[0])
+            self._seat(partition, self._seats[partition].committed)
         for skipped in polled.skipped:
             self._metrics.skipped(skipped.partition.topic, skipped.last_offset - skipped.first_offset + 1)
             log.error(
@@ -231,10 +234,11 @@ class Pump:
         if wanted >= first:
             return wanted
         lost = f"{_names([seat.partition])[0]}: records {wanted} to {first - 1} are gone (retention)"
+        lost += ", and nobody judged them" if first > seat.committed else ", which the state needs since its snapshot"
         if self._on_offset_loss == "stop":
             raise ConfigError(
-                f"{lost}, and nobody judged them; kafka.on_offset_loss = earliest goes on with the oldest "
-                "that is left, latest with what comes next"
+                f"{lost}; kafka.on_offset_loss = earliest goes on with the oldest that is left, latest with what "
+                "comes next"
             )
         log.error(f"{lost}; going on as configured", on_offset_loss=self._on_offset_loss)
         start = first if self._on_offset_loss == "earliest" else end

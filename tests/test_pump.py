@@ -493,6 +493,27 @@ def test_a_partition_with_unread_records_that_does_not_get_on_is_called_stalled(
     assert world.health.report().ready
 
 
+def test_retention_that_overtakes_a_slow_process_is_not_passed_over_in_silence() -> None:
+    partition = Partition(FEATURES, 0)
+    send = Producer()
+    batches = [send.batch({"x": [1.0]}) for _ in range(12)]
+    for policy, judged in (("stop", 3), ("earliest", 3 + 4)):
+        world = World(on_offset_loss=policy)  # type: ignore[arg-type]
+        for envelope in batches[:3]:
+            world.put(envelope)
+        world.turn(4)
+        for envelope in batches[3:]:
+            world.put(envelope)
+        world.broker.retain_from(partition, 8)
+        if policy == "stop":
+            with pytest.raises(ConfigError, match="records 3 to 7 are gone .retention., and nobody judged them"):
+                world.turn(5)
+        else:
+            world.turn(5)
+            assert world.broker.committed("streamd", partition) == 12
+        assert world.metric("streamd_batches_judged_total", topic=FEATURES) == judged
+
+
 def test_being_told_to_stop_ends_the_run_with_everything_delivered() -> None:
     world = World()
     for envelope in drift(Producer()):

@@ -51,6 +51,7 @@ class Polled:
     changes: tuple[Assigned | Revoked, ...] = ()
     records: tuple[Envelope, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    lost: frozenset[Partition] = frozenset()  # retention removed what was to be read next: no records of them
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from streamd.errors import ConfigError, TransientError
 from streamd.model import Envelope
 from streamd.transport import kafka_auth
 from streamd.transport.base import Assigned, Partition, Polled, Revoked, Skipped
-from streamd.transport.kafka_mends import keep_finished_join
+from streamd.transport.kafka_mends import keep_finished_join, note_resets
 from streamd.transport.kafka_unreadable import UnreadableBatch, find_unreadable
 from streamd.transport.settings import KafkaSettings
 
@@ -89,6 +89,7 @@ class GroupConsumer:
         self._member: Any = None  # who we are in the group, as of the last poll that saw the group at rest
         self._paused: set[Partition] = set()  # by the caller
         self._suspect: tuple[Partition, int] | None = None
+        self._resets: set[TopicPartition] = set()
         self._heard_at = 0.0
         self._away_since: float | None = None
 
@@ -100,6 +101,7 @@ class GroupConsumer:
         self._events = deque([("revoked", _client_partitions(self._reported))] if self._reported else [])
         consumer.subscribe(self._topics, listener=_Listener(consumer, self._events))
         self._consumer = consumer
+        self._resets = note_resets(consumer)
         self._heard_at = time.monotonic()
         self._away_since = None
 
@@ -124,10 +126,13 @@ class GroupConsumer:
                     break
         self._note_member()
         changes = self._changes()
+        resets = set(self._resets)  # the client's thread adds to it
+        self._resets -= resets
+        lost = {Partition(*p) for p in resets} & self._reported.keys()
         records = []
         for client_partition, batch in by_partition.items():
             partition = Partition(*client_partition)
-            if partition not in self._reported:
+            if partition not in self._reported or partition in lost:
                 continue  # taken away while this poll was on its way
             for r in batch:
                 records.append(  # noqa: PERF401 - 64 at most, and it reads better
@@ -137,7 +142,7 @@ class GroupConsumer:
             self._heard()
         else:
             self._prove_alive()
-        return Polled(changes, tuple(records), tuple(skipped))
+        return Polled(changes, tuple(records), tuple(skipped), frozenset(lost))
 
     def pause(self, partitions: Collection[Partition]) -> None:
         """See Transport.pause."""

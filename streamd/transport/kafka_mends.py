@@ -1,4 +1,4 @@
-"""Two mends of kafka-python 3.0.12, put on the clients that are made here and on nothing else.
+"""Three mends of kafka-python 3.0.12, put on the clients that are made here and on nothing else.
 
 A finished join is thrown away. A join goes on in the background when the `poll` that began it times out. When it ends
 before the next `poll`, that poll takes "done" for "nothing under way" and joins again, which makes the whole group
@@ -9,6 +9,9 @@ member keeps its place, has no partitions, and spins.
 A broker's last words are not heard. What is read together with the end of a connection is dropped, and a broker that
 refuses a login says why and hangs up; and what is heard while bootstrapping is logged and tried again until the
 deadline. The client takes a wrong password for a network that fails.
+
+Lost records are not mentioned. When retention has removed what a consumer was to read next, the client moves to the
+new start of the log by itself; `auto_offset_reset="none"` would say so, but also for partitions that are merely new.
 """
 
 from __future__ import annotations
@@ -92,3 +95,17 @@ def keep_last_words(client: KafkaNetClient) -> None:
             refusals[node_id] = error
 
     manager._build_transport, manager.get_connection = build, connect
+
+
+def note_resets(consumer: KafkaConsumer) -> set[Any]:
+    """The partitions (TopicPartition) for which the client gives up its place from now on; the caller takes them out."""
+    noted: set[Any] = set()
+    subscription = consumer._subscription
+    give_up = subscription.request_offset_reset
+
+    def noting(partition: Any, offset_reset_strategy: Any = None) -> None:
+        noted.add(partition)
+        give_up(partition, offset_reset_strategy)
+
+    subscription.request_offset_reset = noting
+    return noted

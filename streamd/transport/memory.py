@@ -174,15 +174,19 @@ class MemoryTransport:
         changes = self._rebalance()
         fresh = {p for change in changes if isinstance(change, Assigned) for p in change.positions}
         records: list[Envelope] = []
+        lost: set[Partition] = set()
         ready = sorted(self._positions.keys() - self._paused - fresh)
         for i in range(len(ready)):
             partition = ready[(self._turn + i) % len(ready)]
             start = self._positions[partition]
+            if start < self._broker.first(partition):
+                lost.add(partition)
+                continue
             taken = self._broker.fetch(partition, start, self._max_records - len(records))
             records += taken
             self._positions[partition] = start + len(taken)
         self._turn += 1
-        return Polled(changes, tuple(records))
+        return Polled(changes, tuple(records), lost=frozenset(lost))
 
     def pause(self, partitions: Collection[Partition]) -> None:
         self._paused |= self._positions.keys() & set(partitions)
