@@ -16,6 +16,9 @@ from streamd.transport.settings import KafkaSettings, TopicSettings
 _RECORD_BYTES_MAX = 64 * 1024 * 1024
 """Of the topics that hold other records whole (dead letters: a record and its headers) or snapshots."""
 
+_KEPT_BY_SIZE = {"retention.ms": "-1", "retention.bytes": str(1024**3)}
+"""Of dead letters: each has its original's time, and retention by time would remove that of an old record at once."""
+
 _COMPACTED = {
     "cleanup.policy": "compact",
     # The segment that is written to is never compacted: with Kafka's 1 GB and seven days, whoever restores reads all
@@ -124,6 +127,8 @@ def _shape(name: str, settings: KafkaSettings, topics: TopicSettings) -> dict[st
     configs: dict[str, str] = {}
     if name in (topics.dlq, topics.state):
         configs["max.message.bytes"] = str(_RECORD_BYTES_MAX)
+    if name == topics.dlq:
+        configs |= _KEPT_BY_SIZE
     if name == topics.state:
         configs |= _COMPACTED
     return {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -45,6 +46,7 @@ class Guarantee(StrEnum):
 
     EXACTLY_ONCE = "exactly_once"
     AT_LEAST_ONCE = "at_least_once"
+    NONE = "none"
     UNKNOWN = "unknown"
 
 
@@ -56,7 +58,7 @@ class Verdict:
     finding: Finding
 
 
-def examine(settings: KafkaSettings, topics: TopicSettings, write: bool) -> Iterator[Finding | Verdict]:
+def examine(settings: KafkaSettings, topics: TopicSettings, write: bool) -> Generator[Finding | Verdict, None, None]:
     """Look at one thing after the other; the Verdict comes last, and not at all when the broker cannot be used.
 
     Nothing that is there is changed. With `write` a topic of its own is made, written to, and deleted.
@@ -64,7 +66,6 @@ def examine(settings: KafkaSettings, topics: TopicSettings, write: bool) -> Iter
     servers = ", ".join(settings.bootstrap_servers)
     try:
         kafka_auth.reach(settings)
-        started = time.monotonic()
         admin = kafka_auth.build(KafkaAdminClient, settings, request_timeout_ms=15_000)
     except TransientError as error:
         yield Finding("reach", Outcome.PROBLEM, f"{error}; is the address right, and the broker up?")
@@ -74,16 +75,17 @@ def examine(settings: KafkaSettings, topics: TopicSettings, write: bool) -> Iter
         yield Finding("login", Outcome.PROBLEM, str(error))
         return
     try:
-        yield _reached(admin, servers, settings, time.monotonic() - started)
+        yield _reached(admin, servers, settings)
         yield Finding("login", Outcome.OK, _login(settings))
         yield from _cluster(admin, settings, topics)
         promises = None
         if write:
-            for found in kafka_probe_writes.experiment(admin, settings, topics):
-                if isinstance(found, kafka_probe_writes.Promises):
-                    promises = found
-                else:
-                    yield Finding(found[0], Outcome(found[1]), found[2])
+            with closing(kafka_probe_writes.experiment(admin, settings, topics)) as experiment:
+                for found in experiment:
+                    if isinstance(found, kafka_probe_writes.Promises):
+                        promises = found
+                    else:
+                        yield Finding(found[0], Outcome(found[1]), found[2])
         yield verdict(promises, write)
     except kafka_errors.KafkaError as error:
         yield Finding(
@@ -95,34 +97,35 @@ def examine(settings: KafkaSettings, topics: TopicSettings, write: bool) -> Iter
 
 def verdict(promises: kafka_probe_writes.Promises | None, write: bool) -> Verdict:
     """The guarantee, and why, in a sentence."""
+    broken = [words for kept, words in zip(promises or (), kafka_probe_writes.BROKEN, strict=False) if kept is False]
+    if promises is not None and promises.drops_offsets is False:
+        sentence = f"none: {' and '.join(broken)}; use Apache Kafka 2.5 or newer"
+        return Verdict(Guarantee.NONE, Finding("guarantee", Outcome.PROBLEM, sentence))
+    if broken:
+        sentence = (
+            f"at least once only: {' and '.join(broken)}. Nothing is lost; after a crash or a rebalance an alert may "
+            "come twice, with the same id. For exactly once use Apache Kafka 2.5 or newer"
+        )
+        return Verdict(Guarantee.AT_LEAST_ONCE, Finding("guarantee", Outcome.PROBLEM, sentence))
     if promises is None or None in promises:
         why = "the experiments could not be made" if write else "--no-write leaves the experiments out"
-        sentence = f"not known: {why}; what a broker promises and what it keeps only a write can tell"
+        sentence = f"not known: {why}; what a broker keeps of its promises only a write can tell"
         return Verdict(Guarantee.UNKNOWN, Finding("guarantee", Outcome.WARNING, sentence))
-    broken = [words for kept, words in zip(promises, kafka_probe_writes.BROKEN, strict=True) if not kept]
-    if not broken:
-        sentence = (
-            "exactly once: alerts, snapshots and offsets become visible together or not at all, "
-            "for consumers that read read_committed"
-        )
-        return Verdict(Guarantee.EXACTLY_ONCE, Finding("guarantee", Outcome.OK, sentence))
     sentence = (
-        f"at least once only: {' and '.join(broken)}. Nothing is lost; after a crash or a rebalance an alert may come "
-        "twice, with the same id. For exactly once use Apache Kafka 2.5 or newer"
+        "exactly once: alerts, snapshots and offsets become visible together or not at all "
+        "to whoever reads with read_committed"
     )
-    return Verdict(Guarantee.AT_LEAST_ONCE, Finding("guarantee", Outcome.PROBLEM, sentence))
+    return Verdict(Guarantee.EXACTLY_ONCE, Finding("guarantee", Outcome.OK, sentence))
 
 
-def _reached(admin: Any, servers: str, settings: KafkaSettings, connect_seconds: float) -> Finding:
+def _reached(admin: Any, servers: str, settings: KafkaSettings) -> Finding:
     trips = []
     for _ in range(_ROUND_TRIPS):
         started = time.monotonic()
         admin.describe_cluster()
         trips.append(time.monotonic() - started)
     best = min(trips)
-    sentence = (
-        f"{servers} answers in {1000 * best:.1f} ms ({settings.security_protocol}; {connect_seconds:.1f} s to connect)"
-    )
+    sentence = f"{servers} answers in {1000 * best:.1f} ms ({settings.security_protocol})"
     if best > _SLOW_SECONDS:
         sentence += "; a transaction takes about four such trips: run streamd nearer to the broker"
     return Finding("reach", Outcome.WARNING if best > _SLOW_SECONDS else Outcome.OK, sentence)

@@ -35,6 +35,11 @@ _NEEDED = {  # what streamd does with each topic
 _INPUTS = ("features", "telemetry")
 _HEADER_BYTES = 8192  # what a dead letter has more than its original: an error of 4 KB and some names
 _PATIENCE_SECONDS = 6.0  # the first question about any group makes a new cluster create its offsets topic
+_NOT_YET = (
+    kafka_errors.CoordinatorNotAvailableError,
+    kafka_errors.CoordinatorLoadInProgressError,
+    kafka_errors.NotCoordinatorError,
+)
 _OLD_SHARE = 0.5  # of the retention: whoever lags by more should hear of it before the rest is gone too
 
 
@@ -47,11 +52,17 @@ def look(admin: Any, settings: KafkaSettings, topics: TopicSettings, brokers: in
     configs = _configs(admin, [names[role] for role in there])
     yield from _settings(names, there, configs, brokers)
     yield from _topic_rights(names, there, described)
-    members = _group(admin, settings.group_id)
-    yield members
-    if members.outcome != "problem":
-        retention = {role: int(configs[names[role]].get("retention.ms", "-1")) for role in _INPUTS if role in there}
-        yield from _lag(admin, settings, {names[role]: retention[role] for role in retention}, there)
+    retention_ms = {
+        names[role]: int(configs[names[role]].get("retention.ms", "-1")) for role in _INPUTS if role in there
+    }
+    try:
+        members = _group(admin, settings.group_id)
+        yield members
+        if members.outcome != "problem":
+            yield from _lag(admin, settings, retention_ms, there)
+    except _NOT_YET as error:
+        sentence = f"group {settings.group_id}: its coordinator is not ready ({type(error).__name__}); try again"
+        yield Found("group", "problem", sentence)
 
 
 def _topics(
@@ -80,8 +91,8 @@ def _topics(
         yield Found(
             "topics",
             "warning",
-            f"{names['state']} has {counts['state']} partitions for {inputs} of input: each restore reads others' "
-            "state too; make it with as many before the first start, since its number must never change later",
+            f"{names['state']} has fewer partitions ({counts['state']}) than the input ({inputs}): each restore reads "
+            "others' state too; make it with as many before the first start, since its number must never change later",
         )
     for role, topic in there.items():
         yield from _replicas(names[role], topic["partitions"], brokers)
@@ -142,7 +153,7 @@ def _settings(
                 "topics",
                 "problem" if largest["dlq"] < accepted else "warning",
                 f"{names['dlq']}: max.message.bytes is {largest['dlq']}, the inputs take {accepted}: a bad record of "
-                f"that size cannot become a dead letter and stops its partition; raise it to {accepted + _HEADER_BYTES}",
+                f"that size cannot become a dead letter and stops its partition; set {accepted + _HEADER_BYTES}",
             )
         )
     yield from found
@@ -239,8 +250,8 @@ def _lag(
                 yield Found(
                     "group",
                     "warning",
-                    f"{p.topic}/{p.partition}: the next record is {age_seconds / 3600:.1f} h old and retention.ms keeps "
-                    f"{limit_seconds / 3600:.1f} h: catch up, or raise it",
+                    f"{p.topic}/{p.partition}: the next record is {age_seconds / 3600:.1f} h old and retention.ms "
+                    f"keeps {limit_seconds / 3600:.1f} h: catch up, or raise it",
                 )
     finally:
         consumer.close(autocommit=False, timeout_ms=1000)
@@ -268,7 +279,7 @@ def patiently(ask: Callable[[], _T]) -> _T:
     while True:
         try:
             return ask()
-        except (kafka_errors.CoordinatorNotAvailableError, kafka_errors.NotCoordinatorError):
+        except _NOT_YET:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)

@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from streamd.transport.settings import KafkaSettings, TopicSettings
 
 _DEADLINE_SECONDS = 30.0  # of all experiments together: the client's own transactional calls have none (K4)
 _READ_SECONDS = 10.0
+_CLOSE_SECONDS = 3.0
 _SKEW_WARNING_SECONDS = 1.0
 _SKEW_PROBLEM_SECONDS = 60.0  # event time, retention and "no batch for 5 minutes" are all wrong by so much
 _SUFFIX = ".doctor-"
@@ -37,21 +38,27 @@ class Promises(NamedTuple):
     hides_aborted: bool | None = None
     fences: bool | None = None
     checks_generation: bool | None = None
+    drops_offsets: bool | None = None
 
 
 BROKEN = (
     "records of aborted transactions are visible to read_committed readers",
     "a producer that was replaced can still commit",
     "offsets of a process that has lost its partitions are taken",
+    "offsets of aborted transactions are committed, so that records can be lost",
 )
 _KEPT = (
     "aborted records are hidden from read_committed",
     "a replaced producer is fenced",
     "offsets with a stale generation are refused",
+    "aborted offsets are dropped",
 )
 
 
-def experiment(admin: Any, settings: KafkaSettings, topics: TopicSettings) -> Iterator[Found | Promises]:
+Tell = Callable[[Found | Promises], None]
+
+
+def experiment(admin: Any, settings: KafkaSettings, topics: TopicSettings) -> Generator[Found | Promises, None, None]:
     """Make a topic, try, delete it; what was found, and the Promises where it got so far.
 
     The topic is called after the state topic, so that rights on a prefix hold for it, and is deleted on Ctrl-C too.
@@ -63,12 +70,15 @@ def experiment(admin: Any, settings: KafkaSettings, topics: TopicSettings) -> It
             "topics", "warning", f"{', '.join(left)}: left by a doctor that was killed (or is at work); delete it"
         )
     topic = prefix + uuid.uuid4().hex[:8]
-    refusal = _make(admin, settings, topic)
-    if refusal:
-        yield Found("transactions", "warning", f"cannot try: the broker refuses to make the topic {topic}: {refusal}")
-        return
     try:
-        yield from _in_time(lambda tell: _try(settings, topic, tell))
+        refusal = _make(admin, settings, topic)
+        if refusal:
+            sentence = (
+                f"cannot try: the broker refuses to make the topic {topic}: {refusal}; grant Create on the prefix"
+            )
+            yield Found("transactions", "warning", sentence)
+            return
+        yield from _in_time(lambda tell: _try(admin, settings, topic, tell))
     finally:
         with suppress(kafka_errors.KafkaError):
             admin.delete_topics([topic], timeout_ms=10_000, raise_errors=False)
@@ -94,34 +104,39 @@ def _make(admin: Any, settings: KafkaSettings, topic: str) -> str:
     return ""
 
 
-def _in_time(job: Callable[[Callable[[Found | Promises], None]], None]) -> Iterator[Found | Promises]:
+def _in_time(job: Callable[[Tell], None]) -> Generator[Found | Promises, None, None]:
     """Run it on a thread that may hang without harm; what it tells, as it comes."""
     told: queue.SimpleQueue[Found | Promises | None] = queue.SimpleQueue()
+    over = threading.Event()
+
+    def tell(found: Found | Promises) -> None:
+        if over.is_set():
+            raise kafka_errors.KafkaError("nobody listens any more")
+        told.put(found)
 
     def work() -> None:
         try:
-            job(told.put)
+            job(tell)
         except kafka_errors.KafkaError as error:
             told.put(Found("transactions", "problem", f"the experiment failed: {type(error).__name__}: {error}"))
         finally:
             told.put(None)
 
-    threading.Thread(target=work, name="streamd-doctor", daemon=True).start()
+    thread = threading.Thread(target=work, name="streamd-doctor", daemon=True)
+    thread.start()
     deadline = time.monotonic() + _DEADLINE_SECONDS
-    while True:
-        try:
-            found = told.get(timeout=max(0.0, deadline - time.monotonic()))
-        except queue.Empty:
-            yield Found(
-                "transactions", "problem", f"no answer within {_DEADLINE_SECONDS:g} s: transactions do not work"
-            )
-            return
-        if found is None:
-            return
-        yield found
+    try:
+        while (found := told.get(timeout=max(0.0, deadline - time.monotonic()))) is not None:
+            yield found
+    except queue.Empty:
+        late = f"no answer within {_DEADLINE_SECONDS:g} s: transactions do not work"
+        yield Found("transactions", "problem", late)
+    finally:  # after Ctrl-C it is in the midst of something, and its topic is about to be deleted
+        over.set()
+        thread.join(_CLOSE_SECONDS)
 
 
-def _try(settings: KafkaSettings, topic: str, tell: Callable[[Found | Promises], None]) -> None:
+def _try(admin: Any, settings: KafkaSettings, topic: str, tell: Tell) -> None:
     transactional_id = f"{settings.group_id}-{topic.rpartition('.')[2]}"  # streamd's own begin with the group too
     made: list[Any] = []
 
@@ -147,9 +162,11 @@ def _try(settings: KafkaSettings, topic: str, tell: Callable[[Found | Promises],
         tell(_skew(first, topic))
         hides = _hides_aborted(first, settings, topic)
         checks = _checks_generation(first, topic, _group(settings, topic))
-        promises = Promises(hides, _fences(producer, topic), checks)
+        drops = _drops_offsets(first, admin, topic, _group(settings, topic))
+        promises = Promises(hides, _fences(producer, topic), checks, drops)
         kept = [words for holds, words in zip(promises, _KEPT, strict=True) if holds]
-        tell(Found("transactions", "ok", "; ".join(kept))) if kept else None
+        if kept:
+            tell(Found("transactions", "ok", "; ".join(kept)))
         for holds, words in zip(promises, BROKEN, strict=True):
             if holds is not True:
                 tell(
@@ -184,7 +201,8 @@ def _skew(producer: Any, topic: str) -> Found:
     return Found(
         "clock",
         "problem" if abs(skew) > _SKEW_PROBLEM_SECONDS else "warning",
-        f"the broker's clock is {abs(skew):.1f} s {ahead} this one: run NTP on both, or silence and retention are judged wrong",
+        f"the broker's clock is {abs(skew):.1f} s {ahead} this one: run NTP on both, "
+        "or silence and retention are judged wrong",
     )
 
 
@@ -230,6 +248,16 @@ def _checks_generation(producer: Any, topic: str, group: str) -> bool:
     finally:
         producer.abort_transaction()
     return False
+
+
+def _drops_offsets(producer: Any, admin: Any, topic: str, group: str) -> bool:
+    """Somebody without a generation, which is allowed, sends offsets and aborts."""
+    partition = TopicPartition(topic, 0)
+    producer.begin_transaction()
+    producer.send_offsets_to_transaction({partition: OffsetAndMetadata(1, "", -1)}, ConsumerGroupMetadata(group))
+    producer.abort_transaction()
+    committed = patiently(lambda: admin.list_group_offsets({group: [partition]}))[group]
+    return partition not in committed or committed[partition].offset < 0
 
 
 def _fences(producer: Callable[[], Any], topic: str) -> bool:
