@@ -6,6 +6,7 @@
 #   make check       formatting, lint, types, import rules
 #   make bench       speed, side by side with its peers
 #   make quality     what the detectors find and do not find on real data
+#   make chaos       kill, cut and pause until something gives   (HOURS=0.5 for the long version, ARGS="--only kills")
 #   make kafka       Apache Kafka's jars by Maven, for tests outside of CI
 #   make clean       remove what was made
 #
@@ -16,8 +17,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 ARGS ?=
+HOURS ?=
 
-.PHONY: demo test test-fast check bench quality kafka clean
+.PHONY: demo test test-fast check bench quality chaos kafka clean
 
 # One stamp per set of extras: a second `make demo` installs nothing.
 $(VENV)/.demo: pyproject.toml requirements.lock | $(BIN)/python
@@ -57,6 +59,9 @@ bench: $(VENV)/.dev
 
 quality: $(VENV)/.dev
 	$(BIN)/python tests/bench/quality.py $(ARGS)
+
+chaos: $(VENV)/.dev
+	$(BIN)/python tests/chaos/run.py $(if $(HOURS),--hours $(HOURS)) $(ARGS)
 
 kafka:
 	mvn -q -f tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=libs -DincludeScope=runtime

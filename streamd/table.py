@@ -63,7 +63,7 @@ class Table:
     def matrix(self, names: tuple[str, ...]) -> FloatArray:
         """The named numeric columns as (len(names), rows), C-contiguous; NaN where a column is not there.
 
-        Stacked once per batch, however many detectors ask.
+        Stacked once per batch, however many detectors ask; not at all where the codec read them so.
         """
         matrix = self._matrices.get(names)
         if matrix is None:

@@ -1,4 +1,7 @@
-"""Arrow IPC streams to a Table: numeric float64 columns without nulls are views of the record's own bytes.
+"""Arrow IPC streams to a Table.
+
+Numbers alone, without nulls, are copied once: side by side, as the detectors read them. Beside other columns,
+those that are float64 without nulls are views of the record's own bytes.
 
 ==============================================  =================================================
 float16/32/64, integers, decimals               numeric
@@ -55,30 +58,26 @@ def read_arrow(payload: bytes, limits: Limits) -> Content:
     Raises:
         InvalidRecord: BAD_ARROW where the bytes are broken; else what does not fit, and where.
     """
-    schema, arrays, rows = _read(payload, limits)
-    names = schema.names
+    batch = _read(payload, limits)
+    names, rows, metadata = batch.schema.names, batch.num_rows, batch.schema.metadata or {}
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InvalidRecord(Reason.DUPLICATE_NAME, f"two columns have the name {twice[:80]!r}")
-    metadata = schema.metadata or {}
-    columns = dict(zip(names, arrays, strict=True))
+    places = {name: place for place, name in enumerate(names)}
     ids_name = _metadata_text(metadata, "streamd.ids")
     ids = None
     if ids_name is not None:
-        ids = row_ids(_pop(columns, ids_name).to_pylist(), rows, limits)
-    predictions = {name: columns.pop(name) for name in _PREDICTIONS if name in columns}
+        ids = row_ids(batch.column(_pop(places, ids_name)).to_pylist(), rows, limits)
+    predictions = {name: batch.column(places.pop(name)) for name in _PREDICTIONS if name in places}
     builder = TableBuilder(limits)
     if b"streamd.feature_names" in metadata:
-        _add_block(builder, _pop(columns, "features"), _feature_names(metadata, limits), limits)
-    plain: dict[str, Any] = {}
-    for name, column in columns.items():
-        if column.type == _DOUBLE and column.null_count == 0 and rows:
-            plain[name] = np.from_dlpack(column)  # of all ways to a view the quickest
-            continue
-        builder.add_plain(plain, rows)
-        plain = {}
-        _add_column(builder, name, column, limits)
-    builder.add_plain(plain, rows)
+        _add_block(builder, batch.column(_pop(places, "features")), _feature_names(metadata, limits), limits)
+    matrix = _as_matrix(batch, list(places.values()))
+    if matrix is not None:
+        builder.add_matrix(tuple(places), matrix)
+    else:
+        for name, place in places.items():
+            _add_column(builder, name, batch.column(place), limits)
     # With both, logits: the probabilities follow from them.
     for kind in _PREDICTIONS:
         if kind in predictions:
@@ -89,8 +88,8 @@ def read_arrow(payload: bytes, limits: Limits) -> Content:
     )
 
 
-def _read(payload: bytes, limits: Limits) -> tuple[Any, list[Any], int]:
-    """The schema, one array a column, and the rows: bounds checked, buffers validated."""
+def _read(payload: bytes, limits: Limits) -> Any:
+    """All rows as one record batch: bounds checked, buffers validated."""
     if payload.startswith(b"ARROW1"):
         raise InvalidRecord(Reason.BAD_ARROW, "an Arrow file, not an Arrow stream: write it with ipc.new_stream")
     try:
@@ -102,9 +101,9 @@ def _read(payload: bytes, limits: Limits) -> tuple[Any, list[Any], int]:
         for batch in batches:
             batch.validate(full=True)
         if len(batches) == 1:
-            return schema, batches[0].columns, rows
+            return batches[0]
         table = pa.Table.from_batches(batches, schema).unify_dictionaries()
-        return schema, [_whole(column) for column in table.columns], rows
+        return pa.RecordBatch.from_arrays([_whole(column) for column in table.columns], schema=table.schema)
     except (pa.ArrowException, OSError, ValueError, KeyError, struct.error) as error:
         raise InvalidRecord(Reason.BAD_ARROW, f"not a whole Arrow stream: {str(error)[:300]}") from None
 
@@ -172,9 +171,23 @@ def _field(data: memoryview, table: int, slot: int) -> int | None:
     return table + offset if offset else None
 
 
+def _as_matrix(batch: Any, places: list[int]) -> FloatArray | None:
+    """The columns at `places` as (columns, rows) float64; None where they are not all numbers without nulls."""
+    if not places or not batch.num_rows:
+        return None
+    try:
+        matrix: FloatArray = batch.select(places).to_tensor(row_major=False).to_numpy().T
+    except pa.ArrowException:
+        return None
+    return matrix if matrix.dtype == np.float64 else None
+
+
 def _add_column(builder: TableBuilder, name: str, column: Any, limits: Limits) -> None:
     kind = column.type
-    if isinstance(kind, pa.DictionaryType):
+    if kind == _DOUBLE and column.null_count == 0 and len(column):
+        view: Any = np.from_dlpack(column)  # of all ways to a view the quickest
+        builder.add_numeric(name, view, 0)
+    elif isinstance(kind, pa.DictionaryType):
         _add_dictionary(builder, name, column, limits)
     elif _is_number(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
         builder.add_numeric(name, _floats(column), column.null_count)
@@ -289,12 +302,12 @@ def _nulls_in_block(column: Any, width: int) -> list[int]:
     return counts
 
 
-def _pop(columns: dict[str, Any], name: str) -> Any:
-    if name not in columns:
+def _pop(places: dict[str, int], name: str) -> int:
+    if name not in places:
         raise InvalidRecord(
             Reason.BAD_SCHEMA, f"the schema metadata speaks of a column {name[:80]!r}, and there is none"
         )
-    return columns.pop(name)
+    return places.pop(name)
 
 
 def _feature_names(metadata: dict[bytes, bytes], limits: Limits) -> list[str]:

@@ -42,6 +42,7 @@ class TableBuilder:
         self._categorical: dict[str, Categorical] = {}
         self._arrays: dict[str, FloatArray] = {}
         self._predictions: Predictions | None = None
+        self._matrices: dict[tuple[str, ...], FloatArray] = {}
 
     def add(self, name: str, values: Any) -> None:
         """One column as JSON gives it: a list of values, or a (rows,) float64 array."""
@@ -76,11 +77,11 @@ class TableBuilder:
                 Reason.MIXED_TYPES, f"column {name[:80]!r} mixes {words}: send one kind, or two columns"
             )
 
-    def add_plain(self, columns: dict[str, FloatArray], rows: int) -> None:
-        """Many (rows,) float64 columns without nulls at once."""
-        if columns:
-            self._count(rows, len(columns), "column", next(iter(columns)))
-            self._numeric.update(columns)
+    def add_matrix(self, names: tuple[str, ...], matrix: FloatArray) -> None:
+        """Many numeric columns without nulls at once, (columns, rows) float64, C-contiguous."""
+        self._count(matrix.shape[1], len(names), "column", names[0])
+        self._numeric.update(zip(names, matrix, strict=True))
+        self._matrices[names] = matrix
 
     def add_numeric(self, name: str, array: FloatArray, nulls: int) -> None:
         """A (rows,) float64 column, `nulls` of whose NaN were sent as null."""
@@ -143,7 +144,9 @@ class TableBuilder:
         names = [*self._numeric, *self._categorical, *self._arrays]
         check_count(len(names), "columns", self._limits.columns, Reason.TOO_MANY_COLUMNS)
         check_names(names, "column", self._limits)
-        return Table(self._rows, self._numeric, self._nulls, self._categorical, self._arrays, self._predictions)
+        return Table(
+            self._rows, self._numeric, self._nulls, self._categorical, self._arrays, self._predictions, self._matrices
+        )
 
     def _count(self, rows: int, cells_per_row: int, what: str, name: str) -> None:
         """Take a column into account; `what` and `name` together say which it is."""

@@ -167,10 +167,13 @@ class AutoencoderDetector:
 
         features = profile.transform.features
 
-        def describe(row: int) -> Mapping[str, float | str | None]:
-            by_feature = np.add.reduceat(squared[:, row], self._starts)
-            worst = np.argsort(-by_feature, kind="stable")[:FEATURES_NAMED_MAX].tolist()
-            return {features[i]: _value(batch.table, features[i], row) for i in worst}
+        def describe(rows: list[int]) -> list[Mapping[str, float | str | None]]:
+            by_feature = np.add.reduceat(squared[:, rows], self._starts, axis=0)  # (features, rows)
+            worst = np.argsort(-by_feature, axis=0, kind="stable")[:FEATURES_NAMED_MAX].T.tolist()
+            return [
+                {features[i]: _value(batch.table, features[i], row) for i in indices}
+                for row, indices in zip(rows, worst, strict=True)
+            ]
 
         ended = []
         start = 0

@@ -185,9 +185,9 @@ class EntropyDetector:
         predictions = batch.table.predictions
         assert predictions is not None
 
-        def describe(row: int) -> Mapping[str, float | str | None]:
-            values = predictions.values[row, :VALUES_NAMED_MAX].tolist()
-            return {f"{predictions.kind}[{i}]": value for i, value in enumerate(values)}
+        def describe(rows: list[int]) -> list[Mapping[str, float | str | None]]:
+            values = predictions.values[rows, :VALUES_NAMED_MAX].tolist()
+            return [{f"{predictions.kind}[{i}]": value for i, value in enumerate(row)} for row in values]
 
         named = []
         start = 0

@@ -24,7 +24,6 @@ from streamd.model import Direction, Kind, Outcome, Reading, Verdict
 from streamd.settings import Settings
 from streamd.table import FloatArray
 
-PRESENT_MIN = 2  # with fewer values in the window or the reference there is no distribution to speak of
 ONE_SIDED = 0.5  # a shift moves the distribution function one way; a change of spread moves it both ways
 
 
@@ -127,8 +126,11 @@ class TwoSampleJudge(SlidingWindow):
     """
 
     def __init__(self, detector: str, kind: Kind, profile: TwoSampleProfile) -> None:
+        from streamd.detectors import kernels
+
         settings = profile.settings
         super().__init__(len(profile.names), settings.window_rows, settings.stride_rows, profile.bin_type)
+        self._kernels = kernels
         self._detector = detector
         self._kind = kind
         self._profile = profile
@@ -142,7 +144,8 @@ class TwoSampleJudge(SlidingWindow):
         assert values.shape[0] == len(self._profile.names), (values.shape, len(self._profile.names))
         if values.size == 0:
             return []
-        values = np.require(values, np.float64, ["C_CONTIGUOUS", "ALIGNED"])
+        if not values.flags.carray:  # a view of a network buffer, perhaps at an odd address
+            values = np.require(values, np.float64, ["C_CONTIGUOUS", "ALIGNED"])
         outcomes: list[Outcome] = []
         for start, stop, due in self.cuts(values.shape[1]):
             self._push(values, start, stop, offset)
@@ -155,11 +158,9 @@ class TwoSampleJudge(SlidingWindow):
         return outcomes
 
     def _push(self, values: FloatArray, start: int, stop: int, offset: int) -> None:
-        from streamd.detectors import kernels
-
         profile = self._profile
         first, place = self.claim(start, stop, offset)
-        kernels.push(
+        self._kernels.push(
             values,
             first,
             stop,
@@ -174,14 +175,12 @@ class TwoSampleJudge(SlidingWindow):
 
     def _compare(self) -> tuple[FloatArray, NDArray[np.int64], FloatArray]:
         """Of each column: D (NaN: cannot be judged), values present in the window, and D's two sides (2, k)."""
-        from streamd.detectors import kernels
-
         profile = self._profile
         present, signed = np.empty(len(profile.names), np.int64), np.empty((2, len(profile.names)))
-        kernels.distances(self.ring, profile.rises, profile.starts, profile.sizes, profile.kept_rows, present, signed)
-        statistics = signed.max(axis=0)
-        statistics[(present < PRESENT_MIN) | (profile.kept_rows < PRESENT_MIN)] = np.nan
-        return statistics, present, signed
+        self._kernels.distances(
+            self.ring, profile.rises, profile.starts, profile.sizes, profile.kept_rows, present, signed
+        )
+        return np.maximum(signed[0], signed[1]), present, signed
 
     def _verdict(self) -> Verdict:
         names, settings = self._profile.names, self._profile.settings
@@ -228,20 +227,18 @@ class TwoSampleJudge(SlidingWindow):
 
     def _as_in_textbooks(self, distances: FloatArray, present: NDArray[np.int64]) -> None:
         """Make the distances those of scipy, bit for bit. Where it counts paths it rounds to a fraction, as here."""
-        from streamd.detectors import kernels, kolmogorov
+        from streamd.detectors import kolmogorov
 
         profile = self._profile
         large = np.maximum(present, profile.kept_rows) > kolmogorov.EXACT_ROWS_MAX
         for i in np.flatnonzero(large & ~np.isnan(distances)):
             own = profile.rises[profile.starts[i] : profile.starts[i] + profile.sizes[i]]
-            distances[i] = kernels.textbook_distance(self.ring[i], own, present[i])
+            distances[i] = self._kernels.textbook_distance(self.ring[i], own, present[i])
 
     def _ranks(self) -> NDArray[np.int32]:
         """The window's ranks in the order of time, (k, window), whole numbers about 0."""
-        from streamd.detectors import kernels
-
         ranks = np.empty(self.ring.shape, np.int32)
-        kernels.centred_ranks(self.ring, self.oldest, self._profile.sizes, ranks)
+        self._kernels.centred_ranks(self.ring, self.oldest, self._profile.sizes, ranks)
         return ranks
 
 

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from streamd.detectors.compiled import DOUBLE, LONG, compiled
+from streamd.detectors.compiled import DOUBLE, LONG, compiled, read, written
+from streamd.table import FloatArray
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -111,3 +112,10 @@ def kolmogorov_tail(n: int, d: float) -> float:  # pragma: no cover - compiled
     if d >= 0.5 or squared >= (2.2 if n > 140 else 4.0):
         return min(2.0 * _smirnov_tail(n, d), 1.0)
     return min(max(_pelz_good(np.float64(n), d), 0.0), 1.0)
+
+
+@compiled([(read(DOUBLE, 1), read(DOUBLE, 1), written(DOUBLE, 1))])
+def kolmogorov_tails(rows: FloatArray, distances: FloatArray, p_values: FloatArray) -> None:  # pragma: no cover
+    """Write `kolmogorov_tail` of many columns into `p_values`; NaN where the distance is. `rows` are whole."""
+    for i in range(len(distances)):
+        p_values[i] = np.nan if math.isnan(distances[i]) else kolmogorov_tail(int(rows[i]), distances[i])

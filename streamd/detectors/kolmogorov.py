@@ -33,25 +33,27 @@ def p_values(
     from streamd.detectors import kernels_tails  # numba costs more to import than most commands take
 
     m, n = np.asarray(reference_rows, np.float64), np.asarray(window_rows, np.float64)
-    results = np.full(distances.shape, np.nan)
-    judged = ~np.isnan(distances)
     with np.errstate(invalid="ignore"):
         rows = np.maximum(np.round(m * n / (m + n)), 1.0)
-    for i in np.flatnonzero(judged):
-        d = float(distances[i])
-        if exact and max(m[i], n[i]) <= EXACT_ROWS_MAX:
-            results[i] = kernels_tails.paths_outside(int(m[i]), int(n[i]), round(d * m[i] * n[i]))
-        elif exact and _needs_scipy(d, rows[i]):
+    results = np.empty(distances.shape)
+    kernels_tails.kolmogorov_tails(rows, distances, results)
+    if exact:
+        judged = ~np.isnan(distances)
+        few = np.maximum(m, n) <= EXACT_ROWS_MAX
+        for i in np.flatnonzero(judged & few):
+            furthest = round(float(distances[i]) * m[i] * n[i])
+            results[i] = kernels_tails.paths_outside(int(m[i]), int(n[i]), furthest)
+        slow = np.flatnonzero(judged & ~few & _needs_scipy(distances, rows))
+        if len(slow):
             from scipy.stats import kstwo
 
-            results[i] = kstwo.sf(d, rows[i])
-        else:
-            results[i] = kernels_tails.kolmogorov_tail(int(rows[i]), d)
+            results[slow] = kstwo.sf(distances[slow], rows[slow])
     return np.asarray(np.clip(results, 0.0, 1.0))
 
 
-def _needs_scipy(distance: float, rows: float) -> bool:
-    """Whether scipy would use an algorithm other than those of `kernels_tails.kolmogorov_tail`."""
-    if distance >= 0.5 or distance <= 0 or rows * distance**2 >= (4 if rows <= PELZ_GOOD_ROWS_MIN else SMIRNOV_MIN):
-        return False
-    return rows <= PELZ_GOOD_ROWS_MIN or (rows <= 100_000 and rows * distance**1.5 <= 1.4)
+def _needs_scipy(distances: FloatArray, rows: FloatArray) -> NDArray[np.bool_]:
+    """Where scipy would use an algorithm other than those of `kernels_tails.kolmogorov_tail`."""
+    quick = rows * distances**2 >= np.where(rows <= PELZ_GOOD_ROWS_MIN, 4.0, SMIRNOV_MIN)
+    quick |= (distances >= 0.5) | (distances <= 0)
+    close = (rows <= PELZ_GOOD_ROWS_MIN) | ((rows <= 100_000) & (rows * distances**1.5 <= 1.4))
+    return np.asarray(~quick & close)

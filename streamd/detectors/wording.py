@@ -39,9 +39,9 @@ def drifted(
     >>> drifted(["amount"], np.array([0.31]), np.array([1.2e-9]), np.array([0.31]), 0.2, ["up"], "KS D", 1000)
     'amount drifted up (KS D=0.31, p=1e-9 over 1000 rows)'
     """
-    loud = np.nan_to_num(effects, nan=-1.0) > effect_threshold
+    loud = effects > effect_threshold  # of NaN neither is true
     if adjusted is not None:
-        loud &= np.nan_to_num(adjusted, nan=1.0) < ADJUSTED_MAX
+        loud &= adjusted < ADJUSTED_MAX
     if not loud.any():
         return _quiet(columns, statistics, effects, symbol, rows)
     indices = np.flatnonzero(loud)
@@ -55,9 +55,10 @@ def drifted(
 
 
 def _quiet(columns: Sequence[str], statistics: FloatArray, effects: FloatArray, symbol: str, rows: int) -> str:
-    if np.isnan(effects).all():
+    judged = np.flatnonzero(~np.isnan(effects))
+    if not len(judged):
         return f"nothing could be judged over {rows} rows"
-    largest = int(np.nanargmax(effects))
+    largest = int(judged[effects[judged].argmax()])
     return f"no drift over {rows} rows (largest {symbol}={statistics[largest]:.2g} in {columns[largest]})"
 
 

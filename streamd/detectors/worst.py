@@ -11,7 +11,7 @@ from streamd.detectors.base import Remembers
 from streamd.model import FeatureBatch, RowFinding
 from streamd.table import FloatArray
 
-Describe = Callable[[int], Mapping[str, float | str | None]]
+Describe = Callable[[list[int]], list[Mapping[str, float | str | None]]]
 
 
 class WorstRows(Remembers):
@@ -30,7 +30,7 @@ class WorstRows(Remembers):
     def offer(self, scores: FloatArray, batch: FeatureBatch, start: int, describe: Describe) -> None:
         """Look at `scores` (rows,), those of the batch's rows from `start` on. NaN is no score.
 
-        `describe` is asked for the values of a row, by its index in the batch, only when the row is kept.
+        `describe` is asked for the values of the rows that are kept, by their indices in the batch.
         """
         if not self.limit:
             return
@@ -40,10 +40,10 @@ class WorstRows(Remembers):
             return
         if len(candidates) > self.limit:
             candidates = candidates[np.argsort(-scores[candidates], kind="stable")[: self.limit]]
-        for index in candidates.tolist():
-            row = start + index
+        rows = (start + candidates).tolist()
+        for row, score, features in zip(rows, scores[candidates].tolist(), describe(rows), strict=True):
             name = batch.ids[row] if batch.ids is not None else f"{batch.offset}:{row}"
-            self.kept.append({"id": name, "score": float(scores[index]), "features": dict(describe(row))})
+            self.kept.append({"id": name, "score": score, "features": dict(features)})
         self.kept.sort(key=_score, reverse=True)  # stable: what came first stays first
         del self.kept[self.limit :]
 

@@ -41,7 +41,7 @@ def reconstruct(layers: Sequence[tuple[torch.Tensor, torch.Tensor]], inputs: tor
     for i, (weights, biases) in enumerate(layers):
         hidden = torch.addmm(biases, weights, hidden)
         if i + 1 < len(layers):
-            hidden = torch.nn.functional.leaky_relu(hidden, SLOPE)
+            hidden = torch.nn.functional.leaky_relu(hidden, SLOPE, inplace=True)
     return hidden
 
 

@@ -74,7 +74,8 @@ class KafkaTransport:
         return reader.read(placement, prefix=placement)
 
     def close(self) -> None:
-        for reader in self._state_readers.values():
+        readers, self._state_readers = self._state_readers, {}
+        for reader in readers.values():
             reader.close()
         self._publisher.close()
         self._consumer.close()

@@ -26,7 +26,7 @@ from streamd.errors import ConfigError, TransientError
 from streamd.model import Envelope
 from streamd.transport import kafka_auth
 from streamd.transport.base import Assigned, Partition, Polled, Revoked, Skipped
-from streamd.transport.kafka_mends import keep_finished_join, note_resets
+from streamd.transport.kafka_mends import clear_slot, keep_finished_join, note_resets
 from streamd.transport.kafka_unreadable import UnreadableBatch, find_unreadable
 from streamd.transport.settings import KafkaSettings
 
@@ -115,6 +115,7 @@ class GroupConsumer:
             remaining_ms = max(0, int((deadline - time.monotonic()) * 1000))
             try:
                 keep_finished_join(self._client)
+                clear_slot(self._client)
                 by_partition = self._client.poll(remaining_ms, max_records=self._settings.max_poll_records)
                 break
             except Exception as error:

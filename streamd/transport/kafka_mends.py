@@ -1,4 +1,4 @@
-"""Three mends of kafka-python 3.0.12, put on the clients that are made here and on nothing else.
+"""Four mends of kafka-python 3.0.12, put on the clients that are made here and on nothing else.
 
 A finished join is thrown away. A join goes on in the background when the `poll` that began it times out. When it ends
 before the next `poll`, that poll takes "done" for "nothing under way" and joins again, which makes the whole group
@@ -12,6 +12,10 @@ deadline. The client takes a wrong password for a network that fails.
 
 Lost records are not mentioned. When retention has removed what a consumer was to read next, the client moves to the
 new start of the log by itself; `auto_offset_reset="none"` would say so, but also for partitions that are merely new.
+
+A partition that was paused is not read again. Records that it had fetched by then are parked until a slot is empty,
+in which the client leaves the last partition's records when they are used up. So long as no other partition has
+anything to read, nobody takes them out, and what is parked is neither returned nor fetched anew.
 """
 
 from __future__ import annotations
@@ -63,6 +67,13 @@ def keep_finished_join(consumer: KafkaConsumer) -> None:
         and not coordinator._generation.is_lost()
     ):
         coordinator._join_task = _Finished(task)
+
+
+def clear_slot(consumer: KafkaConsumer) -> None:
+    """Call before each `poll`, on the thread that polls: what is used up makes room for what is parked."""
+    fetcher = consumer._fetcher
+    if not fetcher._next_partition_records:
+        fetcher._next_partition_records = None
 
 
 def keep_last_words(client: KafkaNetClient) -> None:

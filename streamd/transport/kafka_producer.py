@@ -152,6 +152,11 @@ class ProducerThread:
         self._is_spent = is_spent
         self._worker: _Worker | None = None
 
+    @property
+    def ready(self) -> bool:
+        """Whether the next job finds a producer, and none must be made for it."""
+        return self._worker is not None and self._worker.producer is not None
+
     def run(self, job: Callable[[KafkaProducer], _T], timeout_seconds: float) -> _T:
         """What the job returns. Raises TransientError or RecordTooLargeError.
 
@@ -189,7 +194,7 @@ class _Worker:
         self.jobs: queue.SimpleQueue[tuple[Callable[[KafkaProducer], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._build = build
         self._is_spent = is_spent
-        self._producer: KafkaProducer | None = None
+        self.producer: KafkaProducer | None = None
         self._abandoned = False
         self.thread = threading.Thread(target=self._work, name="streamd-producer", daemon=True)
         self.thread.start()
@@ -198,7 +203,7 @@ class _Worker:
         """Called on another thread: end after the job under way, which need not succeed any more."""
         self._abandoned = True
         self.jobs.put(None)
-        producer = self._producer
+        producer = self.producer
         if producer is not None:
             producer._sender.force_close()  # it would go on trying, and whoever waits for its flush would wait on
 
@@ -206,14 +211,16 @@ class _Worker:
         while (item := self.jobs.get()) is not None:
             job, answer = item
             try:
-                if self._producer is None:
-                    self._producer = self._build()
+                if self.producer is None:
+                    self.producer = self._build()
                 # A producer made after a successor was: it fences the successor, and its job was given up.
                 if self._abandoned:
                     raise TransientError("given up")
-                answer.set_result(job(self._producer))
-                if self._is_spent(self._producer):
+                result = job(self.producer)
+                if self._is_spent(self.producer):
                     self._let_go()
+                answer.set_result(result)
+                del result
             except BaseException as error:
                 self._let_go()
                 answer.set_exception(error)
@@ -221,7 +228,7 @@ class _Worker:
         self._let_go()
 
     def _let_go(self) -> None:
-        producer, self._producer = self._producer, None
+        producer, self.producer = self.producer, None
         _discard(producer)
 
 

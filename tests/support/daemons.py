@@ -26,19 +26,20 @@ class Daemon:
     Args:
         bootstrap_servers: the broker.
         folder: where its log goes.
+        name: of its group, and what its topics begin with; None: one of its own.
         environment: further STREAMD_ variables.
     """
 
-    def __init__(self, bootstrap_servers: str, folder: Path, **environment: str) -> None:
-        self.name = uuid.uuid4().hex[:8]
+    def __init__(self, bootstrap_servers: str, folder: Path, name: str | None = None, **environment: str) -> None:
+        self.name = name or uuid.uuid4().hex[:8]
         self.bootstrap_servers = bootstrap_servers
         self.url = f"http://127.0.0.1:{free_port()}"
-        self.log = folder / f"daemon-{self.name}.log"
+        self.log = folder / f"daemon-{self.name}-{self.url.rpartition(':')[2]}.log"
         self.topics = {
             kind: f"{self.name}.{kind}" for kind in ("features", "telemetry", "alerts", "control", "dlq", "state")
         }
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("STREAMD_")}
-        self._environment = inherited | {
+        self.environment = inherited | {
             "STREAMD_KAFKA__BOOTSTRAP_SERVERS": bootstrap_servers,
             "STREAMD_KAFKA__GROUP_ID": self.name,
             "STREAMD_KAFKA__PARTITIONS": "2",
@@ -57,7 +58,7 @@ class Daemon:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "streamd", "run", *arguments],
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -50,7 +50,9 @@ class Cut:
         action: `reset` the connection, let the frame and all that follows on this connection vanish in a
             `black_hole`, or `delay` the frame, which reaches its end even when the other one has hung up meanwhile.
         skip: how many such frames pass before.
+        times: how many frames meet it.
         seconds: of the delay.
+        outage_seconds: from then on, for so long, no connection is taken and none is left.
         done: is set when it happened.
     """
 
@@ -58,7 +60,9 @@ class Cut:
     side: Side
     action: Action
     skip: int = 0
+    times: int = 1
     seconds: float = 5.0
+    outage_seconds: float = 0.0
     done: threading.Event = field(default_factory=threading.Event)
 
 
@@ -107,6 +111,13 @@ class Proxy:
             connection.reset()
         return len(connections)
 
+    def refuse_for(self, seconds: float) -> None:
+        """No network at all for so long; returns at once."""
+        self.mode = "refuse"
+        timer = threading.Timer(seconds, lambda: setattr(self, "mode", "pass"))
+        timer.daemon = True
+        timer.start()
+
     def close(self) -> None:
         self._closed = True
         self._listener.close()
@@ -123,7 +134,9 @@ class Proxy:
                 if cut.skip > 0:
                     cut.skip -= 1
                     continue
-                self._cuts.remove(cut)
+                cut.times -= 1
+                if cut.times <= 0:
+                    self._cuts.remove(cut)
                 cut.done.set()
                 return cut
         return None
@@ -173,6 +186,8 @@ class _Connection:
         self._asked: deque[int] = deque()  # the api keys whose answers are still to come
         self._swallows = False
         self._over = threading.Event()
+        self._pumps = 2
+        self._lock = threading.Lock()
         for side in (client, broker):
             side.setblocking(True)
             side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -186,11 +201,8 @@ class _Connection:
             threading.Thread(target=self._pump, args=(source, sink, side), name="proxy-pump", daemon=True).start()
 
     def reset(self) -> None:
-        """Both ends get a RST, and the threads end."""
+        """Both ends get a RST as soon as both threads have seen it."""
         self._over.set()
-        for side in (self._client, self._broker):
-            _reset(side)
-        self._proxy.forget(self)
 
     def _pump(self, source: socket.socket, sink: socket.socket, side: Side) -> None:
         buffer = b""
@@ -200,14 +212,24 @@ class _Connection:
                 while len(buffer) >= 4 and len(buffer) >= (size := 4 + struct.unpack(">i", buffer[:4])[0]):
                     frame, buffer = buffer[:size], buffer[size:]
                     self._pass(frame, sink, side)
+            # The client has hung up: what is delayed on its way to it does not matter, the broker hears of it.
+            sink.shutdown(socket.SHUT_WR)
         except OSError:
-            pass
+            self._over.set()
         finally:
-            # What is delayed in the other direction still arrives: only reading ends here.
-            with contextlib.suppress(OSError):
-                sink.shutdown(socket.SHUT_WR)
             if side == "response":
-                self.reset()
+                self._over.set()
+            self._end()
+
+    def _end(self) -> None:
+        """The last thread closes: a number of a file that is closed under a thread may soon be another's."""
+        with self._lock:
+            self._pumps -= 1
+            last = self._pumps == 0
+        if last:
+            _reset(self._client)
+            _reset(self._broker)
+            self._proxy.forget(self)
 
     def _received(self, source: socket.socket) -> bytes:
         """The next bytes; empty at the end. Waits while everything is swallowed by the network."""
@@ -238,6 +260,8 @@ class _Connection:
             time.sleep(self._proxy.delay_seconds)
         cut = self._proxy.cut_for(api, side)
         if cut is not None:
+            if cut.outage_seconds:
+                self._proxy.refuse_for(cut.outage_seconds)
             match cut.action:
                 case "reset":
                     self.reset()
@@ -254,7 +278,5 @@ class _Connection:
 def _reset(end: socket.socket) -> None:
     with contextlib.suppress(OSError):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    with contextlib.suppress(OSError):
-        end.shutdown(socket.SHUT_RD)  # wakes a thread that waits in select
     with contextlib.suppress(OSError):
         end.close()

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import pytest
 from brokers import ExternalKafka, RealKafka
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.record.default_records import DefaultRecordBatch
 

@@ -6,7 +6,7 @@ import pytest
 from kafka.partitioner.default import murmur2
 
 from streamd.errors import TransientError
-from streamd.transport.base import Assigned, Outgoing, Partition, RecordTooLargeError
+from streamd.transport.base import Assigned, Outgoing, Partition, RecordTooLargeError, Revoked
 from streamd.transport.memory import Fault, MemoryBroker, MemoryTransport
 
 A = Partition("t", 0)
@@ -59,9 +59,11 @@ def test_while_the_broker_is_away_every_call_is_a_transient_error_and_afterwards
 
 
 @pytest.mark.parametrize(
-    ("fault", "written", "committed"), [("before", 0, None), ("between", 1, None), ("after", 1, 1)]
+    ("fault", "written", "committed"), [("before", 0, None), ("between", 0, None), ("after", 1, 1)]
 )
-def test_a_delivery_fails_where_it_is_told_to(fault: Fault, written: int, committed: int | None) -> None:
+def test_a_delivery_fails_where_it_is_told_to_and_is_made_once_in_the_end(
+    fault: Fault, written: int, committed: int | None
+) -> None:
     broker = MemoryBroker()
     broker.create_topic("t")
     member = _member(broker)
@@ -71,8 +73,50 @@ def test_a_delivery_fails_where_it_is_told_to(fault: Fault, written: int, commit
         member.deliver([Outgoing("out", None, b"v")], {A: 1})
     assert len(broker.read("out")) == written
     assert broker.committed("streamd", A) == committed
-    member.deliver([], {A: 1})
+    member.deliver([Outgoing("out", None, b"v")], {A: 1})
+    assert [r.value for r in broker.read("out")] == [b"v"]
     assert broker.committed("streamd", A) == 1
+    member.deliver([Outgoing("out", None, b"next")], {A: 1})  # other work at the same place, as of a tick
+    assert [r.value for r in broker.read("out")] == [b"v", b"next"]
+
+
+def test_what_became_of_a_delivery_is_forgotten_with_its_partition() -> None:
+    broker = MemoryBroker()
+    broker.create_topic("t")
+    member = _member(broker)
+    member.poll(0)
+    broker.deliver_faults.append("after")
+    with pytest.raises(TransientError):
+        member.deliver([Outgoing("out", None, b"v")], {A: 1})
+    broker.expel(member)
+    assert member.poll(0).changes == (Revoked(frozenset({A})), Assigned({A: 1}))
+    member.deliver([Outgoing("out", None, b"w")], {A: 1})
+    assert [r.value for r in broker.read("out")] == [b"v", b"w"]
+
+
+def test_an_expelled_member_commits_nothing_until_it_has_joined_again() -> None:
+    broker = MemoryBroker()
+    broker.create_topic("t")
+    member, other = _member(broker), MemoryTransport(broker, ["t"])
+    member.poll(0)
+    broker.expel(member)
+    other.open()
+    assert other.poll(0).changes == (Assigned({A: 0}),)
+    with pytest.raises(TransientError, match="t/0"):
+        member.deliver([Outgoing("out", None, b"v")], {A: 1})
+    assert broker.read("out") == []
+    assert broker.committed("streamd", A) is None
+    assert member.poll(0).changes == (Revoked(frozenset({A})),)
+    other.deliver([], {A: 2})
+    assert broker.committed("streamd", A) == 2
+
+
+def test_a_placement_decides_the_partition_and_the_key_does_not() -> None:
+    broker = MemoryBroker()
+    broker.create_topic("out", 7)
+    member = _member(broker)
+    member.deliver([Outgoing("out", b"%d" % i, b"v", placement=b"foobar") for i in range(5)], {})
+    assert {r.partition for r in broker.read("out")} == {(-790332482 & 0x7FFFFFFF) % 7}
 
 
 def test_a_record_over_the_limit_is_named_and_nothing_is_written() -> None:
@@ -84,13 +128,14 @@ def test_a_record_over_the_limit_is_named_and_nothing_is_written() -> None:
     assert broker.read("out") == []
 
 
-def test_offsets_of_a_partition_that_is_anothers_are_not_committed() -> None:
+def test_offsets_of_a_partition_that_is_anothers_are_refused() -> None:
     broker = MemoryBroker()
     broker.create_topic("t")
     member = _member(broker)
     member.poll(0)
     member.close()
-    member.deliver([], {A: 1})
+    with pytest.raises(TransientError):
+        member.deliver([], {A: 1})
     assert broker.committed("streamd", A) is None
 
 

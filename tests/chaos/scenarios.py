@@ -1,0 +1,136 @@
+"""The list: what is played, on how many members, over how many records."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import get_args
+
+from brokers import RealKafka
+from chaos import faults
+from chaos.driver import Payloads
+from chaos.world import QUICK, Outcome, World
+from proxy import Action, Proxy
+
+Fault = Callable[[World], None]
+
+EAGER: Mapping[str, str] = {"STREAMD_KAFKA__ASSIGNOR": "eager"}
+BULK: Mapping[str, str] = {"STREAMD_KAFKA__MAX_POLL_RECORDS": "200", "STREAMD_ENGINE__SNAPSHOT_RECORDS": "500"}
+TRAINING: Mapping[str, str] = {
+    # One small network for each stream that sends references.
+    "STREAMD_DETECTORS__AUTOENCODER": "{judge: {window_rows: 50}, steps_max: 200, fit_rows_min: 50}",
+}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is played.
+
+    Attributes:
+        faults: in their order.
+        records: sent at least; more where the faults take longer.
+        check_metrics: their sums must be the oracle's: only where no process loses its counters.
+    """
+
+    name: str
+    faults: tuple[Fault, ...]
+    records: int = 3000
+    per_second: float = 300.0
+    members: int = 1
+    bad_share: float = 0.01
+    environment: Mapping[str, str] = field(default_factory=dict)
+    check_metrics: bool = False
+
+
+def run(scenario: Scenario, broker: RealKafka, proxy: Proxy, seed: int, parent: Path | None = None) -> Outcome:
+    """Play it; what it came to. What the product did wrong is among the problems, never raised."""
+    folder = Path(tempfile.mkdtemp(prefix=f"chaos-{scenario.name.replace(' ', '-')}-{seed}-", dir=parent))
+    world = World(broker, proxy, folder, scenario.name, seed, scenario.environment)
+    try:
+        payloads = Payloads(seed, bad_share=scenario.bad_share)
+        world.begin(payloads, scenario.records, scenario.per_second, scenario.members)
+        for fault in scenario.faults:
+            fault(world)
+        return world.end(check_metrics=scenario.check_metrics)
+    finally:
+        proxy.disarm()
+        world.close()
+
+
+def _cut(point: str, action: Action) -> Fault:
+    return partial(faults.cut, point=point, action=action)
+
+
+def selection() -> Iterator[Scenario]:
+    """Every kind of fault at least once, in a few minutes on two cores: part of `make test`."""
+    yield Scenario(
+        "processes",
+        (faults.kill, faults.zombie, faults.terminate, faults.join_during_restore, faults.kill),
+        members=2,
+        environment=QUICK,
+    )
+    # The bound of 2 s is for `make chaos`: other tests may run beside this.
+    joins = (partial(faults.join, gap_seconds_max=5.0),) * 2
+    yield Scenario("joins", joins, environment=QUICK, check_metrics=True)
+    yield Scenario("eager", (faults.join_and_leave, faults.kill), members=2, environment={**QUICK, **EAGER})
+    yield Scenario(
+        "network",
+        (
+            partial(faults.lost_answer, outage_seconds=5),
+            _cut("EndTxn response", "reset"),
+            _cut("EndTxn request", "black_hole"),
+            _cut("TxnOffsetCommit", "delay"),
+            _cut("InitProducerId", "reset"),
+            _cut("after send", "reset"),
+            faults.flip,
+            faults.flip_state,
+            faults.reset,
+            partial(faults.black_hole, seconds=3),
+            partial(faults.slow, delay_seconds=0.1, seconds=3),
+        ),
+        environment=QUICK,
+    )
+    yield Scenario("broker", (partial(faults.broker_crash, down_seconds=5),), environment=QUICK)
+
+
+def everything() -> Iterator[Scenario]:
+    """`make chaos`."""
+    yield Scenario(
+        "10 kills in 100,000", (faults.kill,) * 10, records=100_000, per_second=900, members=2, environment=BULK
+    )
+    yield Scenario("20 rebalances, cooperative", (faults.join_and_leave,) * 10, members=2)
+    yield Scenario("20 rebalances, eager", (faults.join_and_leave,) * 10, members=2, environment=EAGER)
+    yield Scenario("joins alone", (faults.join,) * 3, check_metrics=True)
+    yield Scenario("5 zombies", (faults.zombie,) * 5, members=2)
+    yield Scenario("5 joins during restore", (faults.join_during_restore,) * 5, members=2)
+    yield Scenario("drains", (faults.terminate,) * 20, members=2)
+    for action in get_args(Action):
+        cuts = tuple(_cut(point, action) for point in faults.CUT_POINTS)
+        yield Scenario(f"8 cut points, {action}", cuts, members=1)
+        yield Scenario(f"8 cut points, {action}, half the deadlines", cuts, members=2, environment=QUICK)
+    # Longer than a transaction may take; then also longer than the session.
+    answers = tuple(partial(faults.lost_answer, outage_seconds=seconds) for seconds in (5, 6, 12, 5, 6))
+    yield Scenario("answers lost", answers, members=2, environment=QUICK)
+    crashes = (partial(faults.broker_crash, down_seconds=10), partial(faults.broker_crash, down_seconds=60))
+    yield Scenario("2 broker restarts", crashes, members=2, per_second=100)
+    yield Scenario("10,000 bad of 100,000", (), records=100_000, per_second=900, bad_share=0.1, environment=BULK)
+    yield Scenario("20 flipped CRCs", (faults.flip,) * 18 + (faults.flip_state,) * 2)
+    yield Scenario("output black-holed", (partial(faults.black_hole_output, seconds=60),), environment=BULK)
+    network = (
+        faults.reset,
+        partial(faults.refuse, seconds=10),
+        partial(faults.black_hole, seconds=20),
+        partial(faults.slow, delay_seconds=0.2, seconds=10),
+    )
+    yield Scenario("network at large", network, members=2)
+    yield Scenario("trainings", (faults.kill, faults.join_and_leave, faults.kill), members=2, environment=TRAINING)
+
+
+def long(hours: float) -> Scenario:
+    """`make chaos HOURS=…`: at an hour, 200 kills in 1,000,000 records."""
+    seconds = hours * 3600
+    play = (partial(faults.soak, seconds=seconds),)
+    return Scenario("soak", play, records=int(280 * seconds), per_second=280, members=3, environment=BULK)
