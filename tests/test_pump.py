@@ -506,7 +506,7 @@ def test_retention_that_overtakes_a_slow_process_is_not_passed_over_in_silence()
             world.put(envelope)
         world.broker.retain_from(partition, 8)
         if policy == "stop":
-            with pytest.raises(ConfigError, match="records 3 to 7 are gone .retention., and nobody judged them"):
+            with pytest.raises(ConfigError, match=r"records 3 to 7 are gone .retention., and nobody judged them"):
                 world.turn(5)
         else:
             world.turn(5)

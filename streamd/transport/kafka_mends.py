@@ -109,7 +109,7 @@ def keep_last_words(client: KafkaNetClient) -> None:
 
 
 def note_resets(consumer: KafkaConsumer) -> set[Any]:
-    """The partitions (TopicPartition) for which the client gives up its place from now on; the caller takes them out."""
+    """The partitions (TopicPartition) whose place the client gives up from now on; the caller takes them out."""
     noted: set[Any] = set()
     subscription = consumer._subscription
     give_up = subscription.request_offset_reset

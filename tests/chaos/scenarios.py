@@ -23,6 +23,11 @@ TRAINING: Mapping[str, str] = {
     # One small network for each stream that sends references.
     "STREAMD_DETECTORS__AUTOENCODER": "{judge: {window_rows: 50}, steps_max: 200, fit_rows_min: 50}",
 }
+PATIENT: Mapping[str, str] = {
+    # The group waits longer than the network is away: who asks what became of a delivery is still a member.
+    "STREAMD_KAFKA__SESSION_TIMEOUT_MS": "20000",
+    "STREAMD_KAFKA__MAX_POLL_INTERVAL_MS": "30000",
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,8 @@ def selection() -> Iterator[Scenario]:
     yield Scenario(
         "network",
         (
-            partial(faults.lost_answer, outage_seconds=5),
+            partial(faults.lost_answer, outage_seconds=6),
+            partial(faults.lost_answer, outage_seconds=6),
             _cut("EndTxn response", "reset"),
             _cut("EndTxn request", "black_hole"),
             _cut("TxnOffsetCommit", "delay"),
@@ -91,7 +97,7 @@ def selection() -> Iterator[Scenario]:
             partial(faults.black_hole, seconds=3),
             partial(faults.slow, delay_seconds=0.1, seconds=3),
         ),
-        environment=QUICK,
+        environment={**QUICK, **PATIENT},
     )
     yield Scenario("broker", (partial(faults.broker_crash, down_seconds=5),), environment=QUICK)
 
@@ -111,9 +117,11 @@ def everything() -> Iterator[Scenario]:
         cuts = tuple(_cut(point, action) for point in faults.CUT_POINTS)
         yield Scenario(f"8 cut points, {action}", cuts, members=1)
         yield Scenario(f"8 cut points, {action}, half the deadlines", cuts, members=2, environment=QUICK)
-    # Longer than a transaction may take; then also longer than the session.
-    answers = tuple(partial(faults.lost_answer, outage_seconds=seconds) for seconds in (5, 6, 12, 5, 6))
-    yield Scenario("answers lost", answers, members=2, environment=QUICK)
+    # Longer than a transaction may take, and within the session; and longer than both.
+    answers = (partial(faults.lost_answer, outage_seconds=6),) * 6
+    yield Scenario("answers lost", answers, members=1, environment={**QUICK, **PATIENT})
+    answers = (partial(faults.lost_answer, outage_seconds=12),) * 3
+    yield Scenario("answers and membership lost", answers, members=2, environment=QUICK)
     crashes = (partial(faults.broker_crash, down_seconds=10), partial(faults.broker_crash, down_seconds=60))
     yield Scenario("2 broker restarts", crashes, members=2, per_second=100)
     yield Scenario("10,000 bad of 100,000", (), records=100_000, per_second=900, bad_share=0.1, environment=BULK)
