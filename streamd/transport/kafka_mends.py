@@ -20,6 +20,8 @@ anything to read, nobody takes them out, and what is parked is neither returned 
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +29,8 @@ from kafka import KafkaConsumer
 from kafka import errors as kafka_errors
 from kafka.coordinator.base import MemberState
 from kafka.net.compat import KafkaNetClient
+
+_READ_BYTES = 64 * 1024  # the client takes 4 KB at a time, and after each waits for its turn among Python's threads
 
 REFUSED = (
     kafka_errors.SaslAuthenticationFailedError,
@@ -84,11 +88,10 @@ def keep_last_words(client: KafkaNetClient) -> None:
 
     async def build(*args: Any, **kwargs: Any) -> Any:
         transport = await build_transport(*args, **kwargs)
-        receive = transport._sock_recv
 
         def receive_data_first() -> tuple[bytes, Exception | None]:
-            data, error = receive()
-            return data, None if data else error  # the next read finds the end again
+            received, error = _receive(transport._sock)
+            return received, None if received else error  # the next read finds the end again
 
         transport._sock_recv = receive_data_first
         return transport
@@ -106,6 +109,21 @@ def keep_last_words(client: KafkaNetClient) -> None:
             refusals[node_id] = error
 
     manager._build_transport, manager.get_connection = build, connect
+
+
+def _receive(sock: socket.socket) -> tuple[bytes, Exception | None]:
+    """What there is to read now, and the end of the connection if it is there too."""
+    received: list[bytes] = []
+    while True:
+        try:
+            data = sock.recv(_READ_BYTES)
+        except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return b"".join(received), None
+        except OSError as error:
+            return b"".join(received), kafka_errors.KafkaConnectionError(error)
+        if not data:
+            return b"".join(received), kafka_errors.KafkaConnectionError("socket disconnected")
+        received.append(data)
 
 
 def note_resets(consumer: KafkaConsumer) -> set[Any]:

@@ -85,7 +85,6 @@ def selection() -> Iterator[Scenario]:
         "network",
         (
             partial(faults.lost_answer, outage_seconds=6),
-            partial(faults.lost_answer, outage_seconds=6),
             _cut("EndTxn response", "reset"),
             _cut("EndTxn request", "black_hole"),
             _cut("TxnOffsetCommit", "delay"),
@@ -97,7 +96,7 @@ def selection() -> Iterator[Scenario]:
             partial(faults.black_hole, seconds=3),
             partial(faults.slow, delay_seconds=0.1, seconds=3),
         ),
-        environment={**QUICK, **PATIENT},
+        environment=QUICK,
     )
     yield Scenario("broker", (partial(faults.broker_crash, down_seconds=5),), environment=QUICK)
 

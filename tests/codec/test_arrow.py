@@ -45,6 +45,16 @@ def test_doubles_without_nulls_are_views_of_the_records_own_bytes():
     assert numeric["a"].tolist() == [1.0, 2.0]
 
 
+def test_numbers_alone_lie_side_by_side_as_the_detectors_read_them():
+    columns = {"a": pa.array([1.0, math.nan]), "b": pa.array([3, 2**53]), "c": pa.array([0.5, -1.5], pa.float32())}
+    got = table(**columns)
+    matrix = got.matrix(("a", "b", "c"))
+    assert matrix.flags.carray
+    np.testing.assert_array_equal(matrix, [[1.0, math.nan], [3.0, 2**53], [0.5, -1.5]])
+    assert all(np.shares_memory(got.numeric[name], matrix) for name in columns)
+    assert not got.nulls
+
+
 def test_a_view_outlives_the_record():
     numeric = read(stream(pa.record_batch({"a": [1.5] * 1000}))).table.numeric
     for _ in range(20):
