@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -42,8 +43,11 @@ def main() -> int:
     finally:
         broker.kill()
         proxy.close()
+        if all(outcome.ok for outcome in outcomes):
+            shutil.rmtree(folder, ignore_errors=True)
         Console(width=160).print(_table(outcomes))
-        print(f"seed {arguments.seed}; logs of what failed, and the broker's, are in {folder}")
+        kept = f"; logs of what failed, and the broker's, are in {folder}" if folder.exists() else ""
+        print(f"seed {arguments.seed}{kept}")
     return int(any(not outcome.ok for outcome in outcomes))
 
 

@@ -50,6 +50,9 @@ class Scenario:
     check_metrics: bool = False
 
 
+_TOLD_MIN = 100
+
+
 def run(scenario: Scenario, broker: RealKafka, proxy: Proxy, seed: int, parent: Path | None = None) -> Outcome:
     """Play it; what it came to. What the product did wrong is among the problems, never raised."""
     folder = Path(tempfile.mkdtemp(prefix=f"chaos-{scenario.name.replace(' ', '-')}-{seed}-", dir=parent))
@@ -59,7 +62,12 @@ def run(scenario: Scenario, broker: RealKafka, proxy: Proxy, seed: int, parent: 
         world.begin(payloads, scenario.records, scenario.per_second, scenario.members)
         for fault in scenario.faults:
             fault(world)
-        return world.end(check_metrics=scenario.check_metrics)
+        outcome = world.end(check_metrics=scenario.check_metrics)
+        if outcome.told < _TOLD_MIN:
+            world.problem(f"only {outcome.told} records should have come out: that proves nothing")
+        if sum(outcome.faults.values()) < len(scenario.faults):
+            world.problem(f"only {dict(outcome.faults)} were played")
+        return outcome
     finally:
         proxy.disarm()
         world.close()
