@@ -7,11 +7,16 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from brokers import HOW_TO_GET_KAFKA, ExternalKafka, RealKafka, kafka_launcher
 from needs import unavailable
 
 from streamd.transport.embedded import EmbeddedBroker
+
+# A loaded machine is no failure; and CI tries the same examples every time.
+hypothesis.settings.register_profile("streamd", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("streamd")
 
 
 @pytest.fixture(autouse=True)
