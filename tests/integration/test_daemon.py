@@ -57,7 +57,7 @@ def test_from_the_first_message_to_the_resolved_alert(
     assert alert["features"][0]["direction"] == "up"
     streams = orjson.loads(daemon.get("/streams")[1])["streams"]
     assert [(s["stream"], s["rows"]) for s in streams] == [("fraud/7", 2000)]
-    assert daemon.metric("streamd_partition_lag_records") == 0
+    assert daemon.metric("streamd_consumer_lag_records") == 0
     assert daemon.stop() == 0
     (record, *_) = daemon.read("alerts")
     assert record.key == b"fraud/7"
@@ -82,7 +82,7 @@ def test_no_bad_record_stops_the_rest_and_each_becomes_one_dead_letter(
         daemon.send(orjson.dumps({"stream": "good/1", "features": rows(50, good)}), b"good/1")
         good += 1
     daemon.wait(lambda: daemon.metric("streamd_records_consumed_total") == 2 * good)
-    daemon.wait(lambda: daemon.metric("streamd_partition_lag_records") == 0)
+    daemon.wait(lambda: daemon.metric("streamd_consumer_lag_records") == 0)
     daemon.wait(lambda: daemon.metric("streamd_batches_judged_total") == 2 * good - len(expected))
     letters = {}
     for record in daemon.read("dlq"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -262,3 +263,10 @@ def test_ten_thousand_streams_are_as_many_series_as_the_caps_allow(judged: Make,
     assert len({s.labels["stream"] for s in effects}) == 21
     assert len(effects) == (20 * 5 + 1) * 2
     assert len(world.samples("streamd_stream_severity")) == 21
+
+
+def test_the_readme_names_no_metric_that_is_not_declared() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    named = set(re.findall(r"streamd_[a-z_]+", text)) - {"streamd_"}
+    assert named
+    assert named <= {family.name for family in FAMILIES}

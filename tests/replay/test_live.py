@@ -91,7 +91,7 @@ def test_a_replayed_topic_gives_the_daemons_alerts_byte_for_byte(
     judged, refused = send(daemon)
     daemon.wait(lambda: daemon.metric("streamd_batches_judged_total") >= judged)
     daemon.wait(lambda: daemon.metric("streamd_records_rejected_total") >= refused)
-    daemon.wait(lambda: daemon.metric("streamd_partition_lag_records") == 0)
+    daemon.wait(lambda: daemon.metric("streamd_consumer_lag_records") == 0)
     assert daemon.stop() == 0
     published = by_stream(record.value for record in daemon.read("alerts"))
 

@@ -19,6 +19,10 @@ from brokers import free_port
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
+from streamd.observe.families import FAMILIES
+
+_DECLARED = {family.name for family in FAMILIES}
+
 
 class Daemon:
     """`streamd run` with topics and a group of its own.
@@ -111,7 +115,8 @@ class Daemon:
             return 0, b""
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum over all samples with these labels; 0 where there is none."""
+        """The sum over all samples with these labels; 0 where there is none. An undeclared name is an error."""
+        assert name.removesuffix("_count").removesuffix("_sum") in _DECLARED, f"no family is called {name}"
         text = self.get("/metrics")[1].decode()
         return sum(
             sample.value
