@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -116,7 +117,7 @@ class Daemon:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum over all samples with these labels; 0 where there is none. An undeclared name is an error."""
-        assert name.removesuffix("_count").removesuffix("_sum") in _DECLARED, f"no family is called {name}"
+        assert re.sub("_(count|sum|bucket)$", "", name) in _DECLARED, f"no family is called {name}"
         text = self.get("/metrics")[1].decode()
         return sum(
             sample.value

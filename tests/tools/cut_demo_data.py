@@ -1,6 +1,6 @@
 """Cut the slice of the census employment data that the demo ships.
 
-    python tests/tools/cut_demo_data.py ../shared/data/nannyml_census streamd/demo
+python tests/tools/cut_demo_data.py ../shared/data/nannyml_census streamd/demo
 """
 
 from __future__ import annotations
