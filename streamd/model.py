@@ -59,11 +59,10 @@ class ReferencePart:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Forget the stream's reference and state; `columns` narrows it to some of them (empty: all)."""
+    """Forget the stream's reference and state."""
 
     stream: str
     event_time_ms: int
-    columns: tuple[str, ...] = ()
     author: str | None = None
 
 

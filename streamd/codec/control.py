@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamd.codec.names import check_count, check_names, parse_time
+from streamd.codec.names import parse_time
 from streamd.codec.record import Record
 from streamd.errors import InvalidRecord, Reason
 from streamd.model import Acknowledgement, Reset
@@ -13,22 +13,19 @@ _OUTCOMES = ("done", "refused", "failed", "expired")
 
 
 def read_reset(document: dict[str, Any], record: Record) -> Reset:
-    """`{"stream": …, "role": "reset", "columns": […], "author": …}`; columns and author may be left out.
+    """`{"stream": …, "role": "reset", "author": …}`; the author may be left out.
 
     Raises:
         InvalidRecord: what does not fit, and where.
     """
-    columns, author = document.get("columns") or [], document.get("author")
-    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
-        raise InvalidRecord(Reason.BAD_SCHEMA, "`columns` of a reset must be an array of names")
-    check_count(len(columns), "columns", record.limits.columns, Reason.TOO_MANY_COLUMNS)
-    check_names(columns, "column", record.limits)
+    author = document.get("author")
+    if document.get("columns"):  # to forget everything instead would lose what the sender meant to keep
+        raise InvalidRecord(Reason.BAD_SCHEMA, "a reset is of the whole stream: leave `columns` out")
     if author is not None and not isinstance(author, str):
         raise InvalidRecord(Reason.BAD_SCHEMA, "`author` of a reset must be a string")
     return Reset(
         stream=record.stream(document.get("stream")),
         event_time_ms=record.event_time(document.get("ts")),
-        columns=tuple(columns),
         author=author and author[: record.limits.name_chars],
     )
 

@@ -78,11 +78,9 @@ def encode_features(
     return value, headers
 
 
-def encode_reset(
-    stream: str, *, columns: Sequence[str] = (), author: str | None = None, ts_ms: int | None = None
-) -> Encoded:
-    """The order to forget a stream's reference and state, or that of some columns alone."""
-    document = {"stream": stream, "role": "reset", "columns": list(columns), "author": author, "ts": ts_ms}
+def encode_reset(stream: str, *, author: str | None = None, ts_ms: int | None = None) -> Encoded:
+    """The order to forget a stream's reference and state."""
+    document = {"stream": stream, "role": "reset", "author": author, "ts": ts_ms}
     return _message(document)
 
 

@@ -70,7 +70,7 @@ MESSAGES = [
     ),
     ("telemetry", {"run": "r", "step": 1, "epoch": None, "metrics": {"loss": None, "x": "-inf"}, "tensors": {"w": {}}}),
     ("telemetry", [{"run": "r", "step": 1}, {"run": "r", "step": 2}]),
-    ("reset", {"stream": "s", "role": "reset", "columns": ["a"], "author": "me"}),
+    ("reset", {"stream": "s", "role": "reset", "author": "me"}),
     ("ack", {"stream": "s", "role": "ack", "ack": ACK}),
     ("ack", {"run": "r", "role": "ack", "ack": ACK | {"detail": "d", "at": 1_763_769_600_123}}),
 ]
@@ -85,7 +85,7 @@ WRONG = [
     ("telemetry", {"run": "r"}),
     ("telemetry", {"run": "r", "step": -1}),
     ("telemetry", {"run": "r", "step": 1, "metrics": {"loss": "low"}}),
-    ("reset", {"stream": "s", "role": "reset", "columns": "a"}),
+    ("reset", {"stream": "s", "role": "reset", "author": 7}),
     ("ack", {"stream": "s", "role": "ack", "ack": {"command_id": "c", "outcome": "maybe"}}),
 ]
 

@@ -16,7 +16,7 @@ from streamd.codec import fastjson
 from streamd.codec.decode import decode
 from streamd.codec.jsontext import parse_json
 from streamd.codec.limits import Limits
-from streamd.errors import InvalidRecord
+from streamd.errors import InvalidRecord, Reason
 from streamd.model import Acknowledgement, Envelope, FeatureBatch, ReferencePart, Reset
 
 NOW_MS = 1_763_769_600_123
@@ -226,9 +226,14 @@ def test_a_reference_is_told_by_its_header_or_its_role_and_may_come_in_parts():
     assert (read(bare | {"role": "reference"}).part, read(bare | {"role": "reference"}).parts) == (1, 1)
 
 
+def test_a_reset_of_some_columns_is_refused_and_forgets_nothing():
+    with pytest.raises(InvalidRecord, match="leave `columns` out") as caught:
+        read({"stream": "s", "role": "reset", "columns": ["a"]})
+    assert caught.value.reason is Reason.BAD_SCHEMA
+
+
 def test_a_reset_and_an_acknowledgement_are_told_by_their_role():
-    assert read({"role": "reset", "author": "me"}, key=b"k") == Reset("k", NOW_MS, (), "me")
-    assert read({"stream": "s", "role": "reset", "columns": ["a"]}).columns == ("a",)
+    assert read({"role": "reset", "author": "me"}, key=b"k") == Reset("k", NOW_MS, "me")
     ack = {"command_id": "c41d", "outcome": "refused", "detail": "busy", "at": "2025-11-22T00:00:00Z"}
     expected = Acknowledgement("s", NOW_MS, "c41d", "refused", "busy")
     assert read({"stream": "s", "role": "ack", "ack": ack}) == expected

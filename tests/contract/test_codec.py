@@ -137,9 +137,7 @@ def test_a_part_of_a_reference_arrives_as_one(format):
 
 
 def test_resets_and_acknowledgements_arrive():
-    assert decoded(encode_reset("s", columns=["a"], author="me", ts_ms=NOW_MS - 1)) == Reset(
-        "s", NOW_MS - 1, ("a",), "me"
-    )
+    assert decoded(encode_reset("s", author="me", ts_ms=NOW_MS - 1)) == Reset("s", NOW_MS - 1, "me")
     assert decoded(encode_reset("s")) == Reset("s", NOW_MS)
     ack = encode_ack("s", "c1", "failed", detail="no checkpoint", at_ms=NOW_MS)
     assert decoded(ack) == Acknowledgement("s", NOW_MS, "c1", "failed", "no checkpoint")
