@@ -5,18 +5,24 @@
                    │                                          ▼ the transaction is in doubt
                    └─yes─▶ a new producer with the same id: the broker ends what the old one left open
                            our mark at the committed offsets? ──yes──▶ it was committed: returns
-                                                              ──no───▶ it never will be: sent again
+                                                              ──no───▶ it never will be: swept, sent again
 
 A transaction is visible whole or not at all, so one offset with its mark proves all of it.
+
+Swept: a broker that aborts a transaction while a partition has no leader skips that partition for good, as if it had
+been deleted. A lone broker that comes back after a transaction has timed out does it to all of them. The records stay
+open there, and the next commit of the same producer would make them visible beside their repetition. An abort that
+touches the same partitions ends them.
 """
 
 from __future__ import annotations
 
 import re
 import socket
+import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kafka import KafkaProducer, TopicPartition
@@ -39,16 +45,24 @@ _DEADLINE_SHARE = 0.9  # of transaction_timeout_ms: past that the broker ends th
 _ABORT_SECONDS = 1.0  # so that careful readers need not wait; where it fails, the next producer does it
 _COMMITTED_SECONDS = 5.0  # to read or write committed offsets
 _BUILD_SLACK_SECONDS = 1.0
+_LOOK_SECONDS = 0.001
 
 _TRANSACTIONAL = (AddPartitionsToTxnRequest, AddOffsetsToTxnRequest, TxnOffsetCommitRequest, EndTxnRequest)
 
 
 @dataclass(frozen=True, slots=True)
 class _Doubt:
-    """A transaction that may or may not have been committed."""
+    """A transaction that may or may not have been committed.
+
+    Attributes:
+        mark: its metadata at the committed offsets.
+        offsets: those of them that are still ours.
+        transaction: what was tried.
+    """
 
     mark: str
     offsets: Mapping[Partition, int]
+    transaction: _Transaction
 
 
 class TransactionalPublisher:
@@ -91,16 +105,20 @@ class TransactionalPublisher:
         member = self._consumer.membership(offsets.keys()) if offsets else None
         if not self._producer.ready:
             self._tansu = self._producer.run(_is_tansu, self._build_seconds)
-        if self._doubt is not None and self._was_committed(self._doubt, offsets):
+        if self._doubt is not None:
+            if self._was_committed(self._doubt, offsets):
+                self._doubt = None
+                return
+            if not self._tansu:  # which has no aborts
+                self._producer.run(self._doubt.transaction.sweep, self._deadline_seconds)
             self._doubt = None
-            return
         if self._tansu and not outgoing:
-            self._doubt = None
             self._consumer.commit(offsets, _COMMITTED_SECONDS)
             return
         self._count += 1
-        self._doubt = _Doubt(f"{self._id}:{self._count}", dict(offsets))
-        transaction = _Transaction(outgoing, _marked(self._doubt), member, self._flush_seconds)
+        mark = f"{self._id}:{self._count}"
+        transaction = _Transaction(outgoing, _marked(offsets, mark), member, self._flush_seconds)
+        self._doubt = _Doubt(mark, dict(offsets), transaction)
         self._producer.run(transaction.run, self._deadline_seconds)
         self._doubt = None
 
@@ -108,7 +126,7 @@ class TransactionalPublisher:
         """They were revoked: their next owner reads for itself how our last transaction ended."""
         if self._doubt is not None:
             left = {p: offset for p, offset in self._doubt.offsets.items() if p not in partitions}
-            self._doubt = _Doubt(self._doubt.mark, left)
+            self._doubt = replace(self._doubt, offsets=left)
 
     def close(self) -> None:
         """Let the producer go. Never raises, bounded in time."""
@@ -141,7 +159,11 @@ class TransactionalPublisher:
 
 
 class _Transaction:
-    """One transaction, from its begin to its commit; runs on the producer's thread."""
+    """One transaction, from its begin to its commit; runs on the producer's thread.
+
+    Attributes:
+        touched: the output partitions that the broker may think are part of it.
+    """
 
     def __init__(
         self,
@@ -154,9 +176,11 @@ class _Transaction:
         self._offsets = offsets
         self._member = member
         self._flush_seconds = flush_seconds
+        self.touched: set[TopicPartition] = set()
 
     def run(self, producer: TransactionalProducer) -> None:
         """Returns when it is committed; whatever is raised, the producer must not be used again (K2, K3)."""
+        producer.touched = self.touched
         producer.begin_transaction()
         try:
             send_all(producer, self._outgoing, self._flush_seconds)  # every future is checked: K1
@@ -167,6 +191,14 @@ class _Transaction:
             producer.try_to_abort()
             raise
 
+    def sweep(self, producer: TransactionalProducer) -> None:
+        """Abort it once more, with a new producer, on every partition that it touched. Raises KafkaError."""
+        producer.begin_transaction()
+        producer.add_partitions(self.touched.copy())
+        if self._offsets:
+            producer.send_offsets_to_transaction(self._offsets, self._member.group_id)  # unchecked: it commits nothing
+        producer.abort_transaction()
+
 
 class TransactionalProducer(_Producer):
     """kafka-python's, with an end to the calls that have none (K4), and wary of an answer that may be a lie (K3).
@@ -176,12 +208,14 @@ class TransactionalProducer(_Producer):
         unanswered: a transactional request was sent and not answered. The client has sent it again; the first one
             may be on its way still, and would act on the transaction that is open when it arrives (before KIP-890,
             which the client does not speak). Only a new producer's epoch stops it: use this one no more.
+        touched: gathers the partitions that the transactions ask for.
     """
 
     call_seconds = 10.0
 
     def __init__(self, **configs: Any) -> None:
         self.unanswered = False
+        self.touched: set[TopicPartition] = set()
         self._begun_as: Any = None
         super().__init__(**configs)
         client = self._sender._client
@@ -191,6 +225,8 @@ class TransactionalProducer(_Producer):
             future = send(node_id, request, **more)
             if isinstance(request, _TRANSACTIONAL):
                 future.add_errback(self._note_unanswered)
+            if isinstance(request, AddPartitionsToTxnRequest):
+                self._note_touched(request)
             return future
 
         client.send = send_watched
@@ -209,6 +245,23 @@ class TransactionalProducer(_Producer):
         self._check_epoch()
         self._finish(self._transaction_manager.begin_commit(), self.call_seconds)
         self._check_epoch()
+
+    def add_partitions(self, partitions: Collection[TopicPartition]) -> None:
+        """Make them part of the transaction, although nothing is sent to them."""
+        manager = self._transaction_manager
+        for partition in partitions:
+            manager.maybe_add_partition_to_transaction(partition)
+        self._sender.wakeup()
+        deadline = time.monotonic() + self.call_seconds
+        while not all(map(manager.is_partition_added, partitions)):
+            manager._maybe_fail_with_error()
+            if time.monotonic() > deadline:
+                raise kafka_errors.KafkaTimeoutError(f"the broker did not answer within {self.call_seconds:g} s")
+            time.sleep(_LOOK_SECONDS)
+
+    def abort_transaction(self) -> None:
+        """Raises KafkaTimeoutError past `call_seconds`."""
+        self._finish(self._transaction_manager.begin_abort(), self.call_seconds)
 
     def try_to_abort(self) -> None:
         """Where there is something to abort and the broker answers at once. Never raises."""
@@ -231,9 +284,13 @@ class TransactionalProducer(_Producer):
     def _note_unanswered(self, _: Exception) -> None:
         self.unanswered = True
 
+    def _note_touched(self, request: Any) -> None:
+        asked = request.v3_and_below_topics
+        self.touched.update(TopicPartition(topic.name, number) for topic in asked for number in topic.partitions)
 
-def _marked(doubt: _Doubt) -> dict[TopicPartition, OffsetAndMetadata]:
-    return {TopicPartition(*p): OffsetAndMetadata(offset, doubt.mark, -1) for p, offset in doubt.offsets.items()}
+
+def _marked(offsets: Mapping[Partition, int], mark: str) -> dict[TopicPartition, OffsetAndMetadata]:
+    return {TopicPartition(*p): OffsetAndMetadata(offset, mark, -1) for p, offset in offsets.items()}
 
 
 def _is_tansu(producer: TransactionalProducer) -> bool:

@@ -56,7 +56,7 @@ class RealKafka:
         self.bootstrap_servers = f"127.0.0.1:{self.port}"
         self._command = [str(launcher), str(data), str(self.port)]
         self._command += [s.format(port=self.port, controller=self.controller, **self.ports) for s in settings]
-        self._data = data
+        self.data = data
         self._client = KafkaSettings(bootstrap_servers=(self.bootstrap_servers,))
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -74,7 +74,7 @@ class RealKafka:
             except StreamdError as error:
                 code = self._process.poll()
                 if code is not None or time.monotonic() > deadline:
-                    log = self._data / "server.log"
+                    log = self.data / "server.log"
                     tail = log.read_text()[-3000:] if log.exists() else ""
                     raise RuntimeError(f"Kafka does not answer (exit code {code}): {error}\n{tail}") from error
                 time.sleep(0.05)

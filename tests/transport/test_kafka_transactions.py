@@ -12,10 +12,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from brokers import HOW_TO_GET_KAFKA, RealKafka, kafka_launcher
+from kafka.errors import KafkaTimeoutError
 from kafka.protocol.producer import EndTxnRequest
+from kafka.record.memory_records import MemoryRecords
 from needs import unavailable
 from proxy import Action, Api, Cut, Proxy, Side
 
@@ -217,6 +220,36 @@ def test_a_transaction_cut_at_any_request_is_visible_once_with_its_offsets(
     end = work.offsets(member)
     member.close()
     assert work.committed() == end
+
+
+def test_what_the_broker_may_have_left_open_is_aborted_before_it_is_written_again(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker forgets to abort where a partition has no leader: a second abort marker ends what it left open."""
+    values = work.write(10)
+    member = work.member()
+    records = work.poll_until(member, lambda records, _: len(records) == 10)
+    with monkeypatch.context() as broken:
+        broken.setattr(TransactionalProducer, "send_offsets_to_transaction", Mock(side_effect=KafkaTimeoutError))
+        with pytest.raises(TransientError):
+            member.deliver(work.outgoing(records), work.offsets(member))
+    member.deliver(work.outgoing(records), work.offsets(member))
+    expected = ["records", "abort", "abort", "records", "commit"]
+    deadline = time.monotonic() + 10  # the broker answers before it has written its markers
+    while (kinds := [_batches(work, number) for number in range(2)]) != [expected] * 2:
+        assert time.monotonic() < deadline, kinds
+    assert sorted(value or b"" for value in work.cluster.visible(work.sink)) == sorted(values)
+
+
+def _batches(work: Work, number: int) -> list[str]:
+    """What the log of an output partition holds: records, and the broker's markers."""
+    log = work.cluster.broker.data / "logs" / f"{work.sink}-{number}" / f"{0:020}.log"
+    batches, kinds = MemoryRecords(log.read_bytes()), []
+    while batches.has_next():
+        batch = batches.next_batch()
+        # A marker's key: its version, and 0 where it aborts.
+        kinds += ["commit" if r.key[-1] else "abort" for r in batch] if batch.is_control_batch else ["records"]
+    return kinds
 
 
 def test_the_end_of_a_transaction_that_comes_late_does_not_end_the_next_one(
