@@ -45,7 +45,8 @@ class Skipped:
 class Polled:
     """What one poll brought: first the changes of the assignment, in order, then records of what is assigned now.
 
-    A poll that reports a partition as Assigned brings no record of it yet: there is time to seek.
+    A poll that reports a partition as Assigned brings no record of it yet: there is time to seek. That one is lost is
+    told when it is not paused, so that what was read of it before can be delivered first.
     """
 
     changes: tuple[Assigned | Revoked, ...] = ()

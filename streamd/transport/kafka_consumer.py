@@ -9,16 +9,13 @@ The client has an I/O thread of its own. Rebalances reach us there, only while o
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
-from typing import Any, Literal
+from typing import Any
 
-from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer, TopicPartition
 from kafka import errors as kafka_errors
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.base import MemberState
 from kafka.structs import OffsetAndMetadata
 
@@ -26,7 +23,8 @@ from streamd.errors import ConfigError, TransientError
 from streamd.model import Envelope
 from streamd.transport import kafka_auth
 from streamd.transport.base import Assigned, Partition, Polled, Revoked, Skipped
-from streamd.transport.kafka_mends import clear_slot, keep_finished_join, note_resets
+from streamd.transport.kafka_member import CLOSE_SECONDS, Event, Listener, close_apart, consumer_options
+from streamd.transport.kafka_mends import beat_when_found, clear_slot, hang_up, keep_finished_join, note_resets
 from streamd.transport.kafka_unreadable import UnreadableBatch, find_unreadable
 from streamd.transport.settings import KafkaSettings
 
@@ -36,7 +34,6 @@ _QUIET_SECONDS = 5.0  # without records for so long, ask whether the broker is t
 _PING_SECONDS = 1.0
 _REBUILD_SECONDS = 30.0  # away for so long, begin anew: the client does not look its bootstrap servers up again
 _POSITION_SECONDS = 1.0  # to learn where new partitions start; later polls try again
-_CLOSE_SECONDS = 5.0
 _BOUNDS_MS = 10_000
 
 _MOVED_ON = (  # the group has: rejoin, then commit what is still ours
@@ -45,30 +42,6 @@ _MOVED_ON = (  # the group has: rejoin, then commit what is still ours
     kafka_errors.IllegalGenerationError,
     kafka_errors.UnknownMemberIdError,
 )
-
-_Event = tuple[Literal["assigned", "revoked"], frozenset[TopicPartition]]
-
-
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python ships no types
-    """Runs on the client's I/O thread, where nothing may block: hold back what is new, post a message, return."""
-
-    def __init__(self, consumer: KafkaConsumer, events: deque[_Event]) -> None:
-        self._consumer = consumer
-        self._events = events
-
-    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        self._consumer.pause(*assigned)
-        self._post("assigned", assigned)
-
-    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        self._post("revoked", revoked)
-
-    def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:
-        self._post("revoked", lost)
-
-    def _post(self, kind: Literal["assigned", "revoked"], partitions: Collection[TopicPartition]) -> None:
-        if partitions:
-            self._events.append((kind, frozenset(partitions)))
 
 
 class GroupConsumer:
@@ -83,7 +56,7 @@ class GroupConsumer:
         self._settings = settings
         self._topics = sorted(topics)
         self._consumer: KafkaConsumer | None = None
-        self._events: deque[_Event] = deque()
+        self._events: deque[Event] = deque()
         self._reported: dict[Partition, int] = {}  # what the caller knows as ours: its last known position
         self._known_as: dict[Partition, str] = {}  # and the member id that it was given to
         self._member: Any = None  # who we are in the group, as of the last poll that saw the group at rest
@@ -97,9 +70,10 @@ class GroupConsumer:
         """Connect and subscribe. Raises TransientError or ConfigError; may be called again."""
         if self._consumer is not None:
             return
-        consumer = kafka_auth.build(KafkaConsumer, self._settings, **_consumer_options(self._settings))
+        consumer = kafka_auth.build(KafkaConsumer, self._settings, **consumer_options(self._settings))
+        beat_when_found(consumer)
         self._events = deque([("revoked", _client_partitions(self._reported))] if self._reported else [])
-        consumer.subscribe(self._topics, listener=_Listener(consumer, self._events))
+        consumer.subscribe(self._topics, listener=Listener(consumer, self._events))
         self._consumer = consumer
         self._resets = note_resets(consumer)
         self._heard_at = time.monotonic()
@@ -127,7 +101,8 @@ class GroupConsumer:
                     break
         self._note_member()
         changes = self._changes()
-        resets = set(self._resets)  # the client's thread adds to it
+        # The client's thread adds to it. A caller who is in the middle of a delivery has paused the partition.
+        resets = {p for p in self._resets.copy() if Partition(*p) not in self._paused}
         self._resets -= resets
         lost = {Partition(*p) for p in resets} & self._reported.keys()
         records = []
@@ -162,6 +137,7 @@ class GroupConsumer:
         if partition not in self._reported:
             raise KeyError(partition)
         self._reported[partition] = offset
+        self._resets.discard(TopicPartition(*partition))
         self._while_assigned(lambda p: self._client.seek(p, offset), {partition})
 
     def position(self, partition: Partition) -> int:
@@ -245,6 +221,7 @@ class GroupConsumer:
             try:
                 committed = self._client.committed(TopicPartition(*partition), metadata=True, timeout_ms=remaining_ms)
             except Exception as error:
+                hang_up(self._client)  # for the next attempt
                 raise self._transient("committed offsets", error) from error
             if committed is not None:
                 found[partition] = str(committed.metadata)
@@ -258,8 +235,8 @@ class GroupConsumer:
         self._paused.clear()
         self._events.clear()
         if consumer is not None:
-            closing = _close_apart(consumer)
-            closing.join(_CLOSE_SECONDS + 1)
+            closing = close_apart(consumer)
+            closing.join(CLOSE_SECONDS + 1)
 
     # --- The parts of a poll ------------------------------------------------------------------------
 
@@ -362,8 +339,9 @@ class GroupConsumer:
         """After a while without records, ask the group's coordinator something: no answer is a TransientError."""
         if time.monotonic() - self._heard_at < _QUIET_SECONDS:
             return
+        at_rest = self._client.group_metadata().state is MemberState.STABLE
         try:
-            if self._client.group_metadata().state is MemberState.STABLE:
+            if at_rest:
                 self._client.committed(TopicPartition(self._topics[0], 0), timeout_ms=_PING_SECONDS * 1000)
             else:
                 # While the group rebalances, the broker lets all else on this connection wait: knock at the door.
@@ -374,6 +352,8 @@ class GroupConsumer:
             if now - self._away_since > _REBUILD_SECONDS:
                 kafka_auth.reach(self._settings)
                 self._discard()
+            elif at_rest:
+                hang_up(self._client)
             raise self._transient("ping", error) from error
         self._heard()
 
@@ -398,7 +378,7 @@ class GroupConsumer:
         consumer, self._consumer = self._consumer, None
         self._member = None
         if consumer is not None:
-            _close_apart(consumer)
+            close_apart(consumer)
 
     # --- The client ---------------------------------------------------------------------------------
 
@@ -422,41 +402,3 @@ class GroupConsumer:
 
 def _client_partitions(partitions: Collection[Partition]) -> frozenset[TopicPartition]:
     return frozenset(TopicPartition(*partition) for partition in partitions)
-
-
-def _close_apart(consumer: KafkaConsumer) -> threading.Thread:
-    """Close on a daemon thread: the client waits for an I/O thread that may be stuck in a name lookup."""
-
-    def close() -> None:
-        try:
-            consumer.close(autocommit=False, timeout_ms=_CLOSE_SECONDS * 1000)
-        except Exception as error:
-            _log.debug("closing the consumer: %s", error)
-
-    thread = threading.Thread(target=close, name="streamd-close-consumer", daemon=True)
-    thread.start()
-    return thread
-
-
-def _consumer_options(settings: KafkaSettings) -> dict[str, Any]:
-    """Every default that matters, written out. No deserialisers: one that raises makes the client spin (K5)."""
-    cooperative = settings.assignor == "cooperative"
-    return {
-        "group_id": settings.group_id,
-        "enable_auto_commit": False,
-        "isolation_level": "read_committed",  # also waits for offsets that are still being committed (KIP-447)
-        "auto_offset_reset": settings.auto_offset_reset,
-        "partition_assignment_strategy": [CooperativeStickyAssignor if cooperative else RangePartitionAssignor],
-        "allow_auto_create_topics": False,
-        "check_crcs": True,
-        "session_timeout_ms": settings.session_timeout_ms,
-        "heartbeat_interval_ms": settings.heartbeat_interval_ms,
-        "max_poll_interval_ms": settings.max_poll_interval_ms,
-        "max_poll_records": settings.max_poll_records,
-        "fetch_min_bytes": settings.fetch_min_bytes,
-        "fetch_max_wait_ms": settings.fetch_max_wait_ms,
-        "fetch_max_bytes": settings.fetch_max_bytes,
-        "max_partition_fetch_bytes": settings.max_partition_fetch_bytes,
-        "request_timeout_ms": settings.request_timeout_ms,
-        "metrics_enabled": False,  # streamd has its own, and these cost time on every fetch
-    }

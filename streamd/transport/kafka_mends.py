@@ -1,4 +1,4 @@
-"""Four mends of kafka-python 3.0.12, put on the clients that are made here and on nothing else.
+"""Six mends of kafka-python 3.0.12, put on the clients that are made here and on nothing else.
 
 A finished join is thrown away. A join goes on in the background when the `poll` that began it times out. When it ends
 before the next `poll`, that poll takes "done" for "nothing under way" and joins again, which makes the whole group
@@ -16,6 +16,13 @@ new start of the log by itself; `auto_offset_reset="none"` would say so, but als
 A partition that was paused is not read again. Records that it had fetched by then are parked until a slot is empty,
 in which the client leaves the last partition's records when they are used up. So long as no other partition has
 anything to read, nobody takes them out, and what is parked is neither returned nor fetched anew.
+
+A member that has found its coordinator again keeps silent. Its next heartbeat comes a whole interval later, as if one
+had just been answered. After 6 s without network it is a member still, and works; but its last heartbeat is up to 3 s
+older than that, the next one is 3 s away, and the session of 10 s runs out in between.
+
+A connection that has died without a word is waited for until a request on it times out, 30 s, also to look for the
+coordinator elsewhere. What was to be heard in that time is not asked for on another connection.
 """
 
 from __future__ import annotations
@@ -78,6 +85,31 @@ def clear_slot(consumer: KafkaConsumer) -> None:
     fetcher = consumer._fetcher
     if not fetcher._next_partition_records:
         fetcher._next_partition_records = None
+
+
+def beat_when_found(consumer: KafkaConsumer) -> None:
+    """Call on a new consumer: a coordinator that was found anew hears of us at once."""
+    coordinator = consumer._coordinator
+    handle = coordinator._handle_find_coordinator_response
+
+    def handle_and_beat(response: Any) -> Any:
+        node_id = handle(response)
+        coordinator.heartbeat.fail_heartbeat()  # so that the next one is due after a back-off, 0.1 s
+        coordinator._heartbeat_wakeup.notify()
+        return node_id
+
+    coordinator._handle_find_coordinator_response = handle_and_beat
+
+
+def hang_up(consumer: KafkaConsumer) -> None:
+    """Call when nobody answers: what is in flight fails at once, and the client connects anew. It stays a member."""
+    manager = consumer._client._manager
+
+    def close_all() -> None:
+        for connection in list(manager._conns.values()):
+            connection.close(kafka_errors.KafkaConnectionError("no answer"))
+
+    manager.call_soon(close_all)
 
 
 def keep_last_words(client: KafkaNetClient) -> None:

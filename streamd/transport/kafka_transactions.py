@@ -43,7 +43,8 @@ from streamd.transport.settings import KafkaSettings
 
 _DEADLINE_SHARE = 0.9  # of transaction_timeout_ms: past that the broker ends the transaction by itself
 _ABORT_SECONDS = 1.0  # so that careful readers need not wait; where it fails, the next producer does it
-_COMMITTED_SECONDS = 5.0  # to read or write committed offsets
+_COMMIT_SECONDS = 5.0  # of offsets alone, maybe through a rebalance
+_MARKS_SECONDS = 2.0  # to read what was committed; where it fails, it is asked again with new connections
 _BUILD_SLACK_SECONDS = 1.0
 _LOOK_SECONDS = 0.001
 
@@ -113,7 +114,7 @@ class TransactionalPublisher:
                 self._producer.run(self._doubt.transaction.sweep, self._deadline_seconds)
             self._doubt = None
         if self._tansu and not outgoing:
-            self._consumer.commit(offsets, _COMMITTED_SECONDS)
+            self._consumer.commit(offsets, _COMMIT_SECONDS)
             return
         self._count += 1
         mark = f"{self._id}:{self._count}"
@@ -140,7 +141,7 @@ class TransactionalPublisher:
         repeated = {p for p, offset in offsets.items() if doubt.offsets.get(p) == offset}
         if not repeated:
             return False  # other work: that of the doubt was dropped with its partitions
-        marks = self._consumer.committed_metadata(repeated, _COMMITTED_SECONDS)
+        marks = self._consumer.committed_metadata(repeated, _MARKS_SECONDS)
         if doubt.mark not in marks.values():
             return False
         assert repeated == offsets.keys(), "a delivery that may have been made was repeated together with another"

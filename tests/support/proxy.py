@@ -28,6 +28,7 @@ class Api(IntEnum):
 
     PRODUCE = 0
     FETCH = 1
+    HEARTBEAT = 12
     INIT_PRODUCER_ID = 22
     ADD_PARTITIONS_TO_TXN = 24
     ADD_OFFSETS_TO_TXN = 25

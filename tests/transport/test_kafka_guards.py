@@ -5,23 +5,26 @@ from __future__ import annotations
 import socket
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kafka import TopicPartition
 from kafka.coordinator.base import Generation, MemberState
 from kafka.future import Future
+from members import quick_member, read_until
 
 from streamd.errors import TransientError
-from streamd.model import Envelope
-from streamd.transport import kafka_admin, kafka_auth
-from streamd.transport.base import Outgoing, Skipped
+from streamd.transport import kafka_auth
+from streamd.transport.base import Outgoing, Partition
 from streamd.transport.embedded import EmbeddedBroker
 from streamd.transport.kafka import KafkaTransport
+from streamd.transport.kafka_consumer import GroupConsumer
 from streamd.transport.kafka_mends import keep_finished_join
 from streamd.transport.settings import KafkaSettings
+
+HELD, FLOWING = Partition("t", 0), Partition("t", 1)
 
 
 @pytest.fixture
@@ -89,42 +92,63 @@ def test_a_join_under_way_is_waited_for_and_one_that_is_lost_is_not_revived() ->
     assert (waiting._join_task, lost._join_task) == (under_way, finished)
 
 
+class LoserClient:
+    """A client that gives up the place of a partition, as when retention has removed what was to be read next."""
+
+    def __init__(self) -> None:
+        self._coordinator = FakeCoordinator(None)
+        self._fetcher = SimpleNamespace(_next_partition_records=None)
+
+    def poll(self, timeout_ms: int, max_records: int) -> dict[Any, Any]:
+        return {}
+
+    def group_metadata(self) -> SimpleNamespace:
+        return SimpleNamespace(state=MemberState.REBALANCING)
+
+    def pause(self, partition: TopicPartition) -> None: ...
+
+    resume = pause
+
+    def seek(self, partition: TopicPartition, offset: int) -> None: ...
+
+
+@pytest.fixture
+def loser() -> GroupConsumer:
+    """A member that is in the middle of a delivery, and has just lost what it was to read next."""
+    consumer = GroupConsumer(KafkaSettings(), ["t"])
+    consumer._consumer = LoserClient()
+    consumer._reported = {HELD: 5, FLOWING: 5}
+    consumer._heard()
+    consumer.pause([HELD])
+    consumer._resets |= {TopicPartition(*HELD), TopicPartition(*FLOWING)}
+    return consumer
+
+
+def test_a_loss_is_told_when_the_partition_is_not_paused_so_that_what_came_before_it_is_delivered(
+    loser: GroupConsumer,
+) -> None:
+    assert [loser.poll(0).lost for _ in range(2)] == [{FLOWING}, frozenset()]
+    loser.resume([HELD])
+    assert [loser.poll(0).lost for _ in range(2)] == [{HELD}, frozenset()]
+
+
+def test_a_loss_is_not_told_of_a_partition_that_was_sought_meanwhile(loser: GroupConsumer) -> None:
+    loser.seek(HELD, 9)
+    loser.resume([HELD])
+    assert loser.poll(0).lost == {FLOWING}
+
+
 # --- With a broker ------------------------------------------------------------------------------------
-
-
-def _transport(broker: EmbeddedBroker) -> tuple[KafkaTransport, str]:
-    topic = uuid.uuid4().hex
-    settings = KafkaSettings(
-        bootstrap_servers=(broker.bootstrap_servers,),
-        group_id=topic,
-        session_timeout_ms=1_000,
-        heartbeat_interval_ms=300,
-        max_poll_interval_ms=4_000,
-    )
-    kafka_admin.create_topics(settings, {topic: 1})
-    return KafkaTransport(settings, [topic]), topic
-
-
-def _read(transport: KafkaTransport, last: bytes) -> tuple[list[Envelope], list[Skipped]]:
-    records: list[Envelope] = []
-    skipped: list[Skipped] = []
-    deadline = time.monotonic() + 20
-    while not records or records[-1].value != last:
-        assert time.monotonic() < deadline
-        polled = transport.poll(0.1)
-        records += polled.records
-        skipped += polled.skipped
-    return records, skipped
 
 
 @pytest.mark.broker
 @pytest.mark.slow
 def test_closing_leaves_no_thread(embedded_broker: EmbeddedBroker) -> None:
     before = threading.active_count()
-    transport, topic = _transport(embedded_broker)
+    transport, topic = quick_member(embedded_broker)
     transport.open()
     transport.deliver([Outgoing(topic, b"k", b"v")], {})
-    _read(transport, b"v")
+    read_until(transport, b"v")
     transport.close()
     deadline = time.monotonic() + 5
     while threading.active_count() > before:

@@ -16,6 +16,7 @@ from unittest.mock import Mock
 
 import pytest
 from brokers import HOW_TO_GET_KAFKA, RealKafka, kafka_launcher
+from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import KafkaTimeoutError
 from kafka.protocol.producer import EndTxnRequest
 from kafka.record.memory_records import MemoryRecords
@@ -24,7 +25,7 @@ from proxy import Action, Api, Cut, Proxy, Side
 
 from streamd.errors import TransientError
 from streamd.model import Envelope
-from streamd.transport import kafka_admin
+from streamd.transport import kafka_admin, kafka_consumer
 from streamd.transport.base import Assigned, Outgoing, Partition, Revoked
 from streamd.transport.kafka import KafkaTransport
 from streamd.transport.kafka_range import read_range
@@ -305,6 +306,46 @@ def test_a_delivery_that_fails_for_good_shows_neither_its_records_nor_its_offset
         assert time.monotonic() < deadline
 
 
+def test_a_loss_to_retention_is_told_after_the_delivery_that_is_in_doubt(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what is in doubt would be dropped, or told a second time from an older offset."""
+    values = work.write(10)
+    member = work.member(work.direct.model_copy(update={"fetch_max_wait_ms": 1}))
+    records = work.poll_until(member, lambda records, _: len(records) == 10)
+    offsets = work.offsets(member)
+    member.pause(offsets)
+    commit = TransactionalProducer.commit_transaction
+
+    def commit_unheard(producer: TransactionalProducer) -> None:
+        commit(producer)
+        raise KafkaTimeoutError("no answer")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(TransactionalProducer, "commit_transaction", commit_unheard)
+        with pytest.raises(TransientError):
+            member.deliver(work.outgoing(records), offsets)
+    for _ in range(5):
+        member.poll(0.05)  # what was asked for before the pause has been answered
+    work.write(10)
+    admin = KafkaAdminClient(bootstrap_servers=work.direct.bootstrap_servers)
+    admin.delete_records({TopicPartition(*partition): member.bounds(partition)[1] for partition in offsets})
+    admin.close()
+    assert [member.poll(0.05).lost for _ in range(5)] == [frozenset()] * 5
+    member.deliver(work.outgoing(records), offsets)
+    member.resume(offsets)
+    lost: set[Partition] = set()
+    deadline = time.monotonic() + 10
+    while lost != set(work.partitions):
+        assert time.monotonic() < deadline, lost
+        polled = member.poll(0.1)
+        assert not polled.records
+        lost |= polled.lost
+    assert sorted(value or b"" for value in work.cluster.visible(work.sink)) == sorted(values)
+    member.close()
+    assert work.committed() == offsets
+
+
 def test_what_a_member_has_when_another_joins_is_committed_while_the_group_waits_for_it(work: Work) -> None:
     values = work.write(10)
     one = work.member(work.direct)
@@ -345,6 +386,40 @@ def test_a_member_that_was_thrown_out_commits_nothing_and_hears_of_it_by_a_poll(
         except TransientError:
             continue
     assert sorted(value or b"" for value in work.cluster.visible(work.sink)) == sorted(values)
+
+
+def test_a_member_that_has_lost_its_coordinator_shows_a_sign_of_life_as_soon_as_it_has_found_it(work: Work) -> None:
+    """Its session ran on while there was no network, and would run out in the rest of a heartbeat's interval."""
+    hours = {"session_timeout_ms": 1_500_000, "heartbeat_interval_ms": 500_000, "max_poll_interval_ms": 1_500_000}
+    member = work.member(work.settings.model_copy(update=hours))
+    work.poll_until(member, lambda _, changes: bool(changes))
+    beat = Cut(Api.HEARTBEAT, "request", "delay", seconds=0)
+    work.cluster.proxy.arm(beat)
+    member._consumer._client._coordinator.coordinator_dead("no network")
+    work.poll_until(member, lambda *_: beat.done.is_set())
+
+
+def test_connections_that_died_without_a_word_are_left_and_the_member_stays_one(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_consumer, "_QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(kafka_consumer, "_PING_SECONDS", 0.5)
+    hours = {"session_timeout_ms": 1_500_000, "max_poll_interval_ms": 1_500_000, "request_timeout_ms": 500_000}
+    member = work.member(work.settings.model_copy(update=hours))
+    work.poll_until(member, lambda _, changes: bool(changes))
+    work.cluster.proxy.mode = "black_hole"
+
+    def poll_on() -> None:
+        for _ in range(100):
+            member.poll(0.1)
+
+    with pytest.raises(TransientError, match="ping"):
+        poll_on()
+    work.cluster.proxy.mode = "pass"  # for new connections: what is in flight on the old ones is never answered
+    values = work.write(10)
+    # A change would be that it was thrown out.
+    records = work.poll_until(member, lambda records, changes: bool(changes) or len(records) == 10)
+    assert sorted(record.value or b"" for record in records) == sorted(values)
 
 
 _ZOMBIE = """

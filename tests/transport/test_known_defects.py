@@ -9,7 +9,6 @@ import gc
 import logging
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -31,13 +30,12 @@ from kafka.producer.transaction_manager import (
 from kafka.protocol.producer import EndTxnRequest
 from kafka.record.default_records import DefaultRecordBatch
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
+from members import quick_member, read_until
 
 from streamd.errors import TransientError
-from streamd.model import Envelope
-from streamd.transport import kafka_admin, kafka_auth, kafka_producer, kafka_transactions
-from streamd.transport.base import Outgoing, Partition, Skipped
+from streamd.transport import kafka_auth, kafka_producer, kafka_transactions
+from streamd.transport.base import Outgoing, Partition
 from streamd.transport.embedded import EmbeddedBroker
-from streamd.transport.kafka import KafkaTransport
 from streamd.transport.kafka_consumer import GroupConsumer
 from streamd.transport.kafka_producer import ProducerThread, _producer_options, send_all
 from streamd.transport.kafka_transactions import TransactionalProducer, TransactionalPublisher
@@ -104,6 +102,11 @@ class FakeProducer:
     def try_to_abort(self) -> None:
         self._called("abort")
 
+    def add_partitions(self, partitions: object) -> None: ...
+
+    def abort_transaction(self) -> None:
+        self._called("abort")
+
     def _called(self, what: str) -> None:
         self.calls.append(what)
         if what == self.fails_at:
@@ -118,7 +121,7 @@ class FakeConsumer:
         self.asked: list[set[Partition]] = []
 
     def membership(self, partitions: object) -> object:
-        return "member"
+        return SimpleNamespace(group_id="g")
 
     def committed_metadata(self, partitions: set[Partition], timeout_seconds: float) -> dict[Partition, str]:
         self.asked.append(set(partitions))
@@ -231,7 +234,8 @@ def test_k2_after_a_failure_anywhere_a_new_producer_with_the_same_transactional_
     bench.deliver(p0=5)
     first, second = bench.made
     assert first.options["transactional_id"] == second.options["transactional_id"]
-    assert second.calls == ["init", "begin", "send", "offsets", "commit"]
+    swept = ["begin", "offsets", "abort"]
+    assert second.calls == ["init", *swept, "begin", "send", "offsets", "commit"]
 
 
 def _manager(state: TransactionState = TransactionState.IN_TRANSACTION) -> TransactionManager:
@@ -455,38 +459,12 @@ def test_two_publishers_never_share_a_transactional_id() -> None:
 # --- K5: a batch that cannot be unpacked makes the client spin ---------------------------------------
 
 
-def _transport(broker: EmbeddedBroker) -> tuple[KafkaTransport, str]:
-    topic = uuid.uuid4().hex
-    settings = KafkaSettings(
-        bootstrap_servers=(broker.bootstrap_servers,),
-        group_id=topic,
-        session_timeout_ms=1_000,
-        heartbeat_interval_ms=300,
-        max_poll_interval_ms=4_000,
-        delivery="at_least_once",  # the offsets are those of the records alone
-    )
-    kafka_admin.create_topics(settings, {topic: 1})
-    return KafkaTransport(settings, [topic]), topic
-
-
-def _read(transport: KafkaTransport, last: bytes) -> tuple[list[Envelope], list[Skipped]]:
-    records: list[Envelope] = []
-    skipped: list[Skipped] = []
-    deadline = time.monotonic() + 20
-    while not records or records[-1].value != last:
-        assert time.monotonic() < deadline
-        polled = transport.poll(0.1)
-        records += polled.records
-        skipped += polled.skipped
-    return records, skipped
-
-
 @pytest.mark.broker
 @pytest.mark.slow
 def test_k5_a_batch_with_a_wrong_checksum_is_passed_over_once_and_the_rest_arrives(
     embedded_broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    transport, topic = _transport(embedded_broker)
+    transport, topic = quick_member(embedded_broker, delivery="at_least_once")  # offsets of records alone
     for values in ((b"0", b"1"), (b"2", b"3", b"4"), (b"5",)):
         transport.deliver([Outgoing(topic, b"k", value) for value in values], {})
     valid = DefaultRecordBatch.validate_crc
@@ -496,7 +474,7 @@ def test_k5_a_batch_with_a_wrong_checksum_is_passed_over_once_and_the_rest_arriv
         return batch.base_offset not in damaged and valid(batch)
 
     monkeypatch.setattr(DefaultRecordBatch, "validate_crc", validate)
-    records, skipped = _read(transport, b"5")
+    records, skipped = read_until(transport, b"5")
     assert len(skipped) == 1
     assert skipped[0].partition == Partition(topic, 0)
     assert skipped[0].first_offset == 2
@@ -511,11 +489,11 @@ def test_k5_a_batch_with_a_wrong_checksum_is_passed_over_once_and_the_rest_arriv
 def test_k5_a_checksum_that_was_wrong_on_the_wire_alone_costs_nothing(
     embedded_broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    transport, topic = _transport(embedded_broker)
+    transport, topic = quick_member(embedded_broker, delivery="at_least_once")
     transport.deliver([Outgoing(topic, b"k", b"0"), Outgoing(topic, b"k", b"1")], {})
     answers = iter([False])
     monkeypatch.setattr(DefaultRecordBatch, "validate_crc", lambda batch: next(answers, True))
-    records, skipped = _read(transport, b"1")
+    records, skipped = read_until(transport, b"1")
     assert ([r.value for r in records], skipped) == ([b"0", b"1"], [])
     transport.close()
 
@@ -531,9 +509,7 @@ def test_k6_the_clients_log_still_speaks_after_a_producer_was_discarded(
 ) -> None:
     gc.collect()  # producers of other tests, whose finaliser does what this test is about
     kafka.producer.kafka.log = logging.getLogger("kafka.producer.kafka")
-    transport, topic = _transport(embedded_broker)
-    settings = transport._settings.model_copy(update={"delivery": delivery})
-    transport = KafkaTransport(settings, [topic])
+    transport, topic = quick_member(embedded_broker, delivery=delivery)
     transport.deliver([Outgoing(topic, b"k", b"v")], {})
     transport.close()
     del transport
