@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from streamd.detectors.base import DetectorConfig, Reference, Remembers, State
+from streamd.detectors.histogram import Histogram
 from streamd.detectors.judge import TwoSampleJudge, TwoSampleProfile, TwoSampleSettings
 from streamd.detectors.worst import Judgements, WorstRows
-from streamd.model import FeatureBatch, Kind, Outcome, RowFinding, Verdict
+from streamd.model import FeatureBatch, Kind, Reading, RowFinding, Verdict
 from streamd.scorers.bundle import Bundle, from_bytes
 from streamd.scorers.dense import DenseAutoencoder, Device
 from streamd.scorers.transform import Inputs, Transform
@@ -129,6 +131,8 @@ class AutoencoderDetector:
     """
 
     def __init__(self, name: str, config: AutoencoderConfig, profile: AutoencoderProfile | None) -> None:
+        from streamd.scorers import kernels  # numba, which the command line need not wait for
+
         self.name = name
         self.config = config
         self.profile = profile
@@ -138,10 +142,11 @@ class AutoencoderDetector:
         if profile is not None:
             self.judge = TwoSampleJudge(name, Kind.FEATURES, profile.judge)
             self._starts = profile.transform.starts
+            self._kernels = kernels
 
     # --- Judge, then learn ---
 
-    def update(self, batch: FeatureBatch) -> tuple[Outcome, ...]:
+    def update(self, batch: FeatureBatch) -> tuple[Verdict, ...]:
         profile, table = self.profile, batch.table
         if profile is None or not table.rows:
             return ()
@@ -154,11 +159,8 @@ class AutoencoderDetector:
             squared[:, unknown] = 0.0
             errors[unknown] = np.nan
         findings = self._count(profile, batch, squared, errors)
-        outcomes = self.judge.update(errors[None, :], batch.offset)
-        return tuple(
-            self._explained(outcome, *findings.pop(0)) if isinstance(outcome, Verdict) else outcome
-            for outcome in outcomes
-        )
+        verdicts = self.judge.update(errors[None, :], batch.offset)
+        return tuple(self._explained(verdict, *found) for verdict, found in zip(verdicts, findings, strict=True))
 
     def _count(
         self, profile: AutoencoderProfile, batch: FeatureBatch, squared: Inputs, errors: FloatArray
@@ -167,20 +169,20 @@ class AutoencoderDetector:
 
         features = profile.transform.features
 
-        def describe(rows: list[int]) -> list[Mapping[str, float | str | None]]:
-            by_feature = np.add.reduceat(squared[:, rows], self._starts, axis=0)  # (features, rows)
-            worst = np.argsort(-by_feature, axis=0, kind="stable")[:FEATURES_NAMED_MAX].T.tolist()
+        def describe(rows: NDArray[np.int64]) -> list[Mapping[str, float | str | None]]:
+            named = np.zeros((len(rows), min(FEATURES_NAMED_MAX, len(features))), np.int64)
+            self._kernels.largest_features(squared, self._starts, rows, named)
             return [
                 {features[i]: _value(batch.table, features[i], row) for i in indices}
-                for row, indices in zip(rows, worst, strict=True)
+                for row, indices in zip(rows.tolist(), named.tolist(), strict=True)
             ]
 
         ended = []
         start = 0
         for end in [*self.judgements.cuts(len(errors)), None]:
-            part = errors[start:end]
-            self.tally.add(squared[:, start:end], part, profile.bundle.row_threshold)
-            self.worst.offer(part, batch, start, describe)
+            stop = len(errors) if end is None else end
+            self.tally.add(squared, errors, start, stop, profile.bundle.row_threshold)
+            self.worst.offer(errors[start:stop], batch, start, describe)
             if end is not None:
                 ended.append((self.tally, self.worst.take()))
                 self.tally = Tally(profile.transform.inputs)
@@ -207,6 +209,13 @@ class AutoencoderDetector:
         grown = np.add.reduceat(tally.sums / tally.rows - profile.bundle.input_errors, self._starts)
         worst = np.argsort(-grown, kind="stable")[:FEATURES_NAMED_MAX]
         return [profile.transform.features[i] for i in worst if grown[i] > 0]
+
+    def readings(self) -> tuple[Reading, ...]:
+        """See base.Readable."""
+        return self.judge.readings() if self.profile is not None else ()
+
+    def histogram(self, column: str) -> Histogram | None:
+        return self.judge.histogram(column) if self.profile is not None else None
 
     # --- State ---
 
@@ -247,11 +256,13 @@ class Tally(Remembers):
         self.rows = 0
         self.over = 0
 
-    def add(self, squared: Inputs, errors: FloatArray, threshold: float) -> None:
-        """Add rows: `squared` (inputs, rows), 0 where `errors` (rows,) is NaN."""
-        self.sums += squared.sum(axis=1, dtype=np.float64)
-        self.rows += len(errors) - int(np.count_nonzero(np.isnan(errors)))
-        self.over += int(np.count_nonzero(errors > threshold))
+    def add(self, squared: Inputs, errors: FloatArray, start: int, stop: int, threshold: float) -> None:
+        """Add rows `start` to `stop`: `squared` (inputs, rows), 0 where `errors` (rows,) is NaN."""
+        from streamd.scorers import kernels
+
+        rows, over = kernels.add_up(squared, errors, start, stop, threshold, self.sums)
+        self.rows += rows
+        self.over += over
 
 
 def _value(table: Table, name: str, row: int) -> float | str | None:

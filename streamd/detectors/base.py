@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from streamd.model import FeatureBatch, Outcome
+from streamd.model import FeatureBatch, Reading, Verdict
 from streamd.settings import Settings
 from streamd.table import Table
 
@@ -36,11 +36,11 @@ class Reference:
 class Detector(Protocol):
     """One detector on one stream. Owned by one partition, synchronous, free of clocks and I/O."""
 
-    def update(self, batch: FeatureBatch) -> tuple[Outcome, ...]:
+    def update(self, batch: FeatureBatch) -> tuple[Verdict, ...]:
         """Judge the batch, then learn from it.
 
-        Returns verdicts for every window that this batch completed, and the present reading. Nothing at
-        all means "not enough past to judge by": that is never reported as 0.0.
+        Returns verdicts for every window that this batch completed. Nothing at all means "not enough past to judge
+        by": that is never reported as 0.0.
         """
 
     def snapshot(self) -> State:
@@ -52,6 +52,17 @@ class Detector(Protocol):
     @property
     def nbytes(self) -> int:
         """Memory of this stream's own state in bytes, without the shared profile."""
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """A detector with a statistic to show between two judgements."""
+
+    def readings(self) -> tuple[Reading, ...]:
+        """Those of the window as it is now; none before it is full. Changes nothing.
+
+        Asked for the last batch of a poll alone: a reading costs as much as a judgement, and the next one hides it.
+        """
 
 
 class DetectorConfig(Settings):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from streamd.detectors.base import Detector, DetectorConfig, Remembers
-from streamd.model import Direction, FeatureBatch, Kind, Outcome, Verdict, Window
+from streamd.model import Direction, FeatureBatch, Kind, Verdict, Window
 from streamd.table import Categorical, FloatArray
 
 IntArray = NDArray[np.int64]
@@ -103,7 +103,7 @@ class CardinalityDetector:
     def nbytes(self) -> int:
         return 64 + sum(column.nbytes for column in self._columns.values())
 
-    def update(self, batch: FeatureBatch) -> tuple[Outcome, ...]:
+    def update(self, batch: FeatureBatch) -> tuple[Verdict, ...]:
         """A Verdict on every batch, once a column has `min_batches` of past."""
         bucket = self._bucket(batch)
         names, counts, effects, texts = [], [], [], []

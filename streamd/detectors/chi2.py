@@ -13,9 +13,10 @@ from pydantic import Field
 from streamd.detectors.base import Detector, DetectorConfig, Reference
 from streamd.detectors.contingency import chi_squared, chi_squared_p_values, total_variation
 from streamd.detectors.corrections import adjust
+from streamd.detectors.histogram import Histogram, of_categories
 from streamd.detectors.window import SlidingWindow
 from streamd.detectors.wording import NAMED_MAX, drifted
-from streamd.model import Direction, FeatureBatch, Kind, Outcome, Reading, Verdict
+from streamd.model import Direction, FeatureBatch, Kind, Reading, Verdict
 from streamd.table import Categorical, FloatArray
 
 MISSING = 2**16 - 1  # in the ring; the slot after a column's last category is for all that the reference lacks
@@ -35,7 +36,7 @@ class Chi2Config(DetectorConfig):
     >>> detector = config.build("chi2", config.profile(Reference(reference, reference.sha256(), "batches")))
     >>> shifted = Categorical(np.arange(1000, dtype=np.int32) * 7 % 4, ("DE", "FR", "IT", "??"))
     >>> table = Table(1000, categorical={"country": shifted})
-    >>> verdict, reading = detector.update(FeatureBatch("fraud/7", 0, 12, table))
+    >>> (verdict,) = detector.update(FeatureBatch("fraud/7", 0, 12, table))
     >>> verdict.finding
     'country changed (TV=0.25, p<1e-99 over 1000 rows); never seen before: country "??"'
     """
@@ -136,7 +137,7 @@ class Chi2Detector(SlidingWindow):
         self._profile = profile
         self._tables: dict[str, tuple[tuple[str, ...], NDArray[np.uint16]]] = {}  # a cache: it changes no result
 
-    def update(self, batch: FeatureBatch) -> tuple[Outcome, ...]:
+    def update(self, batch: FeatureBatch) -> tuple[Verdict, ...]:
         """Judge every window that the batch completes; a batch without any of the columns leaves the window be."""
         categorical, names = batch.table.categorical, self._profile.names
         if batch.table.rows == 0 or not any(name in categorical for name in names):
@@ -145,16 +146,30 @@ class Chi2Detector(SlidingWindow):
         for i, name in enumerate(names):
             if (column := categorical.get(name)) is not None:
                 rows[i] = self._slots(i, column.categories)[column.codes]
-        outcomes: list[Outcome] = []
+        verdicts = []
         for start, stop, due in self.cuts(batch.table.rows):
             self._push(rows, start, stop, batch.offset)
             self._note_unseen(rows[:, start:stop], start, categorical)
             if due:
-                outcomes.append(self._verdict())
-        if self.full:
-            distances = total_variation(self._profile.counts, self._counts())
-            outcomes.append(Reading(self._name, names, distances, self._profile.config.effect_threshold))
-        return tuple(outcomes)
+                verdicts.append(self._verdict())
+        return tuple(verdicts)
+
+    def readings(self) -> tuple[Reading, ...]:
+        """See base.Readable."""
+        if not self.full:
+            return ()
+        distances = total_variation(self._profile.counts, self._counts())
+        return (Reading(self._name, self._profile.names, distances, self._profile.config.effect_threshold),)
+
+    def histogram(self, column: str) -> Histogram | None:
+        """See histogram.Pictured."""
+        profile = self._profile
+        if column not in profile.names:
+            return None
+        i = profile.names.index(column)
+        codes = self.filled[i]
+        window = np.bincount(codes[codes != MISSING], minlength=len(profile.codes[i]) + 1)
+        return of_categories(column, tuple(profile.codes[i]), profile.counts[i, : len(window)], window)
 
     def _slots(self, index: int, categories: tuple[str, ...]) -> NDArray[np.uint16]:
         """From a batch's codes to slots: one entry for each of its categories, and one for missing."""

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from streamd.detectors.base import DetectorConfig, Reference, Remembers, State
 from streamd.detectors.dependence import autocorrelation_times, centred_ranks
+from streamd.detectors.histogram import Histogram
 from streamd.detectors.judge import TwoSampleJudge, TwoSampleProfile, TwoSampleSettings
 from streamd.detectors.past import RollingPast, prediction_p_value
 from streamd.detectors.wording import drifted
 from streamd.detectors.worst import Judgements, WorstRows
-from streamd.model import Direction, FeatureBatch, Kind, Outcome, Verdict, Window
+from streamd.model import Direction, FeatureBatch, Kind, Reading, Verdict, Window
 from streamd.table import FloatArray
 
 SCORE = "entropy"
@@ -163,29 +165,29 @@ class EntropyDetector:
 
     # --- Judge, then learn ---
 
-    def update(self, batch: FeatureBatch) -> tuple[Outcome, ...]:
+    def update(self, batch: FeatureBatch) -> tuple[Verdict, ...]:
         predictions = batch.table.predictions
         if self.profile is None or predictions is None or not batch.table.rows:
             return ()
         entropies, winners = self._score(predictions.values, predictions.kind)
-        outcomes = self._against_reference(self.profile, batch, entropies)
+        verdicts = self._against_reference(self.profile, batch, entropies)
         counted = np.bincount(winners + 1)  # its first place counts the rows without a class
         block = self.block = _joined(self.block, batch.offset, entropies, counted[1:])
         if block.rows >= self.config.batch_rows_min:
             self.block = EMPTY
             window = Window(block.first_offset, batch.offset, block.rows)
             collapse = self._collapse(self.profile, block, window)
-            outcomes.extend(self._against_past(self.profile, block, window, collapsed=bool(collapse.effects[0] > 0)))
-            outcomes.append(collapse)
-        return tuple(outcomes)
+            verdicts.extend(self._against_past(self.profile, block, window, collapsed=bool(collapse.effects[0] > 0)))
+            verdicts.append(collapse)
+        return tuple(verdicts)
 
-    def _against_reference(self, profile: EntropyProfile, batch: FeatureBatch, entropies: FloatArray) -> list[Outcome]:
+    def _against_reference(self, profile: EntropyProfile, batch: FeatureBatch, entropies: FloatArray) -> list[Verdict]:
         """The window's distribution by Kolmogorov–Smirnov, with the rows of highest entropy since the last look."""
 
         predictions = batch.table.predictions
         assert predictions is not None
 
-        def describe(rows: list[int]) -> list[Mapping[str, float | str | None]]:
+        def describe(rows: NDArray[np.int64]) -> list[Mapping[str, float | str | None]]:
             values = predictions.values[rows, :VALUES_NAMED_MAX].tolist()
             return [{f"{predictions.kind}[{i}]": value for i, value in enumerate(row)} for row in values]
 
@@ -196,18 +198,17 @@ class EntropyDetector:
             named.append(self.worst.take())
             start = end
         self.worst.offer(entropies[start:], batch, start, describe)
-        outcomes: list[Outcome] = []
-        for outcome in self.judge.update(entropies[None, :], batch.offset):
-            if isinstance(outcome, Verdict):
-                rows = named.pop(0)
-                direction = outcome.directions[0]
-                outcome = dataclasses.replace(
-                    outcome,
-                    finding=_reworded(outcome.finding, SCORE, direction),
+        verdicts: list[Verdict] = []
+        for verdict, rows in zip(self.judge.update(entropies[None, :], batch.offset), named, strict=True):
+            direction = verdict.directions[0]
+            verdicts.append(
+                dataclasses.replace(
+                    verdict,
+                    finding=_reworded(verdict.finding, SCORE, direction),
                     rows=rows if direction != "down" else (),  # the highest entropies say nothing about a fall
                 )
-            outcomes.append(outcome)
-        return outcomes
+            )
+        return verdicts
 
     def _against_past(
         self, profile: EntropyProfile, block: Block, window: Window, *, collapsed: bool
@@ -285,6 +286,13 @@ class EntropyDetector:
             window=window,
             finding=f"the model collapsed to one class: {said} ({usual:.2g} of the reference)" if collapsed else said,
         )
+
+    def readings(self) -> tuple[Reading, ...]:
+        """See base.Readable."""
+        return self.judge.readings() if self.profile is not None else ()
+
+    def histogram(self, column: str) -> Histogram | None:
+        return self.judge.histogram(column) if self.profile is not None else None
 
     # --- State ---
 

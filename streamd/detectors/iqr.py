@@ -14,7 +14,7 @@ from streamd.detectors.corrections import Correction, adjust
 from streamd.detectors.dependence import autocorrelation_times, centred_ranks
 from streamd.detectors.shares import DOUBT, at_least, largest_shares
 from streamd.detectors.wording import drifted
-from streamd.model import Direction, FeatureBatch, Kind, Outcome, Verdict, Window
+from streamd.model import Direction, FeatureBatch, Kind, Verdict, Window
 from streamd.table import FloatArray
 
 BELOW, INSIDE, ABOVE, MISSING = -1, 0, 1, 2
@@ -121,7 +121,7 @@ class IqrDetector(Remembers):
         self._held = 0
         self._first_offset = 0
 
-    def update(self, batch: FeatureBatch) -> tuple[Outcome, ...]:
+    def update(self, batch: FeatureBatch) -> tuple[Verdict, ...]:
         """A Verdict for every window that the batch completes; nothing before."""
         if not self._profile.names:
             return ()

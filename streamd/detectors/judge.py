@@ -18,9 +18,10 @@ from pydantic import Field
 
 from streamd.detectors.corrections import adjust
 from streamd.detectors.dependence import autocorrelation_times, centred_ranks
+from streamd.detectors.histogram import Histogram, of_numbers
 from streamd.detectors.window import SlidingWindow
 from streamd.detectors.wording import drifted
-from streamd.model import Direction, Kind, Outcome, Reading, Verdict
+from streamd.model import Direction, Kind, Reading, Verdict
 from streamd.settings import Settings
 from streamd.table import FloatArray
 
@@ -117,10 +118,10 @@ class TwoSampleJudge(SlidingWindow):
     >>> judge = TwoSampleJudge("ks", Kind.FEATURES, profile)
     >>> judge.update(normal[:, :999], offset=0)
     []
-    >>> verdict, reading = judge.update(normal[:, 999:1000] + 1, offset=1)
+    >>> (verdict,) = judge.update(normal[:, 999:1000] + 1, offset=1)
     >>> verdict.finding
     'no drift over 1000 rows (largest KS D=0.025 in amount)'
-    >>> verdict, reading = judge.update(normal[:, :1000] + 1, offset=2)
+    >>> (verdict,) = judge.update(normal[:, :1000] + 1, offset=2)
     >>> verdict.finding
     'amount drifted up (KS D=0.39, p=4e-85 over 1000 rows)'
     """
@@ -135,27 +136,40 @@ class TwoSampleJudge(SlidingWindow):
         self._kind = kind
         self._profile = profile
 
-    def update(self, values: FloatArray, offset: int) -> list[Outcome]:
+    def update(self, values: FloatArray, offset: int) -> list[Verdict]:
         """Push `values` (k, rows) of the record at `offset`.
 
-        A Verdict for every stride that these rows complete (a batch may complete several or none), then one
-        Reading of the sliding window. Nothing before the first window is full.
+        A Verdict for every stride that these rows complete: a batch may complete several or none.
         """
         assert values.shape[0] == len(self._profile.names), (values.shape, len(self._profile.names))
         if values.size == 0:
             return []
         if not values.flags.carray:  # a view of a network buffer, perhaps at an odd address
             values = np.require(values, np.float64, ["C_CONTIGUOUS", "ALIGNED"])
-        outcomes: list[Outcome] = []
+        verdicts = []
         for start, stop, due in self.cuts(values.shape[1]):
             self._push(values, start, stop, offset)
             if due:
-                outcomes.append(self._verdict())
-        if self.full:
-            statistics = outcomes[-1].statistics.copy() if due else self._compare()[0]
-            threshold = self._profile.settings.effect_threshold
-            outcomes.append(Reading(self._detector, self._profile.names, statistics, threshold))
-        return outcomes
+                verdicts.append(self._verdict())
+        return verdicts
+
+    def readings(self) -> tuple[Reading, ...]:
+        """See base.Readable."""
+        names = self._profile.names
+        if not self.full or not names:
+            return ()
+        threshold = self._profile.settings.effect_threshold
+        return (Reading(self._detector, names, self._compare()[0], threshold),)
+
+    def histogram(self, column: str) -> Histogram | None:
+        """See histogram.Pictured."""
+        profile = self._profile
+        if column not in profile.names:
+            return None
+        i = profile.names.index(column)
+        own = slice(profile.starts[i], profile.starts[i] + profile.sizes[i])
+        missing = np.iinfo(self.ring.dtype).max
+        return of_numbers(column, profile.distinct[own], profile.rises[own], self.filled[i], missing)
 
     def _push(self, values: FloatArray, start: int, stop: int, offset: int) -> None:
         profile = self._profile

@@ -7,8 +7,9 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from streamd.detectors.base import Detector, DetectorConfig, Reference, State
+from streamd.detectors.histogram import Histogram
 from streamd.detectors.judge import TwoSampleJudge, TwoSampleProfile, TwoSampleSettings
-from streamd.model import FeatureBatch, Kind, Outcome
+from streamd.model import FeatureBatch, Kind, Reading, Verdict
 from streamd.table import PredictionKind
 
 
@@ -26,7 +27,7 @@ class KsConfig(DetectorConfig, TwoSampleSettings):
     >>> config = KsConfig()
     >>> detector = config.build("ks", config.profile(Reference(reference, reference.sha256(), "batches")))
     >>> shifted = Table(1000, {"amount": rng.normal(1.0, 1.0, 1000), "age": rng.normal(size=1000)})
-    >>> verdict, reading = detector.update(FeatureBatch("fraud/7", 0, 12, shifted))
+    >>> (verdict,) = detector.update(FeatureBatch("fraud/7", 0, 12, shifted))
     >>> verdict.finding
     'amount drifted up (KS D=0.37, p=3e-78 over 1000 rows)'
     """
@@ -83,13 +84,13 @@ class KsDetector:
         self._features = TwoSampleJudge(name, Kind.FEATURES, profile.features)
         self._predictions = TwoSampleJudge(name, Kind.PREDICTIONS, profile.predictions)
 
-    def update(self, batch: FeatureBatch) -> tuple[Outcome, ...]:
+    def update(self, batch: FeatureBatch) -> tuple[Verdict, ...]:
         """Judge every window that the batch completes; predictions of another kind or shape are not comparable."""
         table, profile = batch.table, self._profile
-        outcomes: list[Outcome] = []
+        verdicts: list[Verdict] = []
         names = profile.features.names
         if any(name in table.numeric for name in names):
-            outcomes += self._features.update(table.matrix(names), batch.offset)
+            verdicts += self._features.update(table.matrix(names), batch.offset)
         predictions = table.predictions
         if (
             predictions is not None
@@ -98,8 +99,15 @@ class KsDetector:
         ):
             matrix = table.prediction_matrix()
             chosen = matrix if len(profile.chosen) == profile.classes else matrix[list(profile.chosen)]
-            outcomes += self._predictions.update(chosen, batch.offset)
-        return tuple(outcomes)
+            verdicts += self._predictions.update(chosen, batch.offset)
+        return tuple(verdicts)
+
+    def readings(self) -> tuple[Reading, ...]:
+        """See base.Readable."""
+        return self._features.readings() + self._predictions.readings()
+
+    def histogram(self, column: str) -> Histogram | None:
+        return self._features.histogram(column) or self._predictions.histogram(column)
 
     def snapshot(self) -> State:
         return {"features": self._features.snapshot(), "predictions": self._predictions.snapshot()}

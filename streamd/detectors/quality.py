@@ -19,7 +19,7 @@ from streamd.detectors.quality_profile import (
     value_counts,
 )
 from streamd.detectors.shares import DOUBT, at_least
-from streamd.model import Direction, FeatureBatch, Kind, Outcome, Verdict, Window
+from streamd.model import Direction, FeatureBatch, Kind, Verdict, Window
 from streamd.table import FloatArray, Predictions, Table
 
 NAMED_MAX = 3  # findings in the sentence; the alert's `features` has them all
@@ -110,7 +110,7 @@ class QualityDetector:
     def nbytes(self) -> int:
         return 64
 
-    def update(self, batch: FeatureBatch) -> tuple[Outcome, ...]:
+    def update(self, batch: FeatureBatch) -> tuple[Verdict, ...]:
         """One Verdict."""
         table = batch.table
         if table.rows == 0:

@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from streamd.detectors.base import Detector, DetectorConfig, State
 from streamd.detectors.river_state import capture, grow, is_generator, reinstate
-from streamd.model import Direction, FeatureBatch, Kind, Outcome, Verdict, Window
+from streamd.model import Direction, FeatureBatch, Kind, Verdict, Window
 from streamd.table import FloatArray
 
 DRIFT_LINE = 0.5  # of an effect that is 1 where a drift was found
@@ -117,7 +117,7 @@ class RiverDetector:
     def nbytes(self) -> int:
         return 64 + sum(judge.nbytes for judge in self._judges.values())
 
-    def update(self, batch: FeatureBatch) -> tuple[Outcome, ...]:
+    def update(self, batch: FeatureBatch) -> tuple[Verdict, ...]:
         """One Verdict on every batch, once a column has seen `values_min` values."""
         names, found, drifts = [], [], []
         for key, columns, values in self._inputs(batch):

@@ -42,6 +42,11 @@ class SlidingWindow(Remembers):
         return self.seen >= self.window_rows
 
     @property
+    def filled(self) -> NDArray[Any]:
+        """(columns, rows) what the ring holds so far, in no order."""
+        return self.ring[:, : self.seen]
+
+    @property
     def oldest(self) -> int:
         """Where in the ring the oldest row of a full window is."""
         return self.seen % self.window_rows

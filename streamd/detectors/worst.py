@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamd.detectors.base import Remembers
 from streamd.model import FeatureBatch, RowFinding
 from streamd.table import FloatArray
 
-Describe = Callable[[list[int]], list[Mapping[str, float | str | None]]]
+Describe = Callable[[NDArray[np.int64]], list[Mapping[str, float | str | None]]]
 
 
 class WorstRows(Remembers):
@@ -32,16 +33,17 @@ class WorstRows(Remembers):
 
         `describe` is asked for the values of the rows that are kept, by their indices in the batch.
         """
+        from streamd.scorers import kernels  # numba, which the command line need not wait for
+
         if not self.limit:
             return
         floor = self.kept[-1]["score"] if len(self.kept) == self.limit else -np.inf
-        candidates = np.flatnonzero(scores > floor)
-        if not len(candidates):
+        found = np.empty(self.limit, np.int64)
+        found = found[: kernels.highest(scores, floor, found)]
+        if not len(found):
             return
-        if len(candidates) > self.limit:
-            candidates = candidates[np.argsort(-scores[candidates], kind="stable")[: self.limit]]
-        rows = (start + candidates).tolist()
-        for row, score, features in zip(rows, scores[candidates].tolist(), describe(rows), strict=True):
+        values, found = scores[found].tolist(), found + start
+        for row, score, features in zip(found.tolist(), values, describe(found), strict=True):
             name = batch.ids[row] if batch.ids is not None else f"{batch.offset}:{row}"
             self.kept.append({"id": name, "score": score, "features": dict(features)})
         self.kept.sort(key=_score, reverse=True)  # stable: what came first stays first

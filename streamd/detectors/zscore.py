@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from streamd.detectors.base import Detector, DetectorConfig, Remembers
 from streamd.detectors.corrections import Correction, adjust
 from streamd.detectors.wording import drifted
-from streamd.model import Direction, FeatureBatch, Kind, Outcome, Verdict, Window
+from streamd.model import Direction, FeatureBatch, Kind, Verdict, Window
 from streamd.table import FloatArray
 
 BoolArray = NDArray[np.bool_]
@@ -129,7 +129,7 @@ class ZscoreDetector(Remembers):
         if buckets is not None:
             buckets.restore(state["_buckets"])
 
-    def update(self, batch: FeatureBatch) -> tuple[Outcome, ...]:
+    def update(self, batch: FeatureBatch) -> tuple[Verdict, ...]:
         """A Verdict on every batch, once a column has `min_batches` of past; its statistics are the z."""
         self._meet(batch.table.numeric)
         config = self._config

@@ -69,7 +69,7 @@ class DenseAutoencoder:
             (torch.tensor(weights, device=self.device), torch.tensor(biases[:, None], device=self.device))
             for weights, biases in layers
         ]
-        self._forward = torch.inference_mode()(self._squared_errors)
+        self._forward = torch.inference_mode()(self._outputs)
         self._pinned: torch.Tensor | None = None
 
     def errors(self, inputs: Inputs) -> tuple[Inputs, FloatArray]:
@@ -81,18 +81,20 @@ class DenseAutoencoder:
         Returns:
             (inputs, rows) squared errors, float32; (rows,) their means, the reconstruction errors.
         """
-        rows = inputs.shape[1]
-        squared: Inputs = self._forward(inputs if rows > 1 else np.repeat(inputs, 2, axis=1))
-        # A sum over the first axis adds whole rows of the matrix: in one order for every column.
-        means = squared.sum(axis=0) / np.float32(len(squared))
-        return squared[:, :rows], means[:rows].astype(np.float64)
+        from streamd.scorers import kernels  # numba, which the command line need not wait for
 
-    def _squared_errors(self, inputs: Inputs) -> Inputs:
+        rows = inputs.shape[1]
+        outputs: Inputs = self._forward(inputs if rows > 1 else np.repeat(inputs, 2, axis=1))
+        squared = outputs if rows > 1 else np.ascontiguousarray(outputs[:, :1])
+        means = np.empty(rows)
+        kernels.squared_errors(inputs, squared, means)
+        return squared, means
+
+    def _outputs(self, inputs: Inputs) -> Inputs:
         import torch
 
-        rows = self._sent(torch.from_numpy(inputs))
-        errors = reconstruct(self._layers, rows).sub_(rows).square_()
-        return errors.cpu().numpy()  # the one place that waits for the device
+        # The one place that waits for the device.
+        return reconstruct(self._layers, self._sent(torch.from_numpy(inputs))).cpu().numpy()
 
     def _sent(self, rows: torch.Tensor) -> torch.Tensor:
         """The rows on the device, through pinned memory, from which a GPU copies while the processor goes on."""

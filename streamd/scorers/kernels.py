@@ -1,8 +1,7 @@
 """The inner loops of the scorers, compiled by numba.
 
 Signatures are declared, so that importing this module is all the compiling there is: no batch waits for it.
-Loops are cached on disk beside this file (or under NUMBA_CACHE_DIR). None uses fastmath: equal input gives
-equal output, bit for bit, whatever else is in the batch.
+None uses fastmath: equal input gives equal output, bit for bit, whatever else is in the batch.
 """
 
 from __future__ import annotations
@@ -12,17 +11,20 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
+
+from streamd.compiling import compiled
 
 _MATRIX = types.Array(types.float64, 2, "C", readonly=True)  # a batch may be a view of a network buffer
 _VECTOR = types.Array(types.float64, 1, "C", readonly=True)
 _CODES = types.Array(types.int32, 1, "C", readonly=True)
+_INPUTS = types.Array(types.float32, 2, "C", readonly=True)
+_PAIR: Any = types.UniTuple(types.int64, 2)  # type: ignore[no-untyped-call]  # numba is typed in part
 _SLOTS = types.Array(types.int32, 1, "C", readonly=True)
 
 
 def _compiled(*signatures: Any) -> Callable[[Any], Any]:
-    decorate: Callable[[Any], Any] = njit(list(signatures), cache=True, nogil=True, boundscheck=False)
-    return decorate
+    return compiled(list(signatures))
 
 
 @_compiled(types.void(_MATRIX, types.float64[::1], types.int32[::1]))
@@ -121,3 +123,72 @@ def set_ones(codes: Any, slots: Any, out: Any) -> None:
         slot = slots[code] if 0 <= code < last else slots[last]
         if slot >= 0:
             out[slot, i] = np.float32(1.0)
+
+
+@_compiled(types.void(_INPUTS, types.float32[:, ::1], types.float64[::1]))
+def squared_errors(inputs: Any, outputs: Any, means: Any) -> None:
+    """outputs := (outputs − inputs)², both (inputs, rows); means := those of each row.
+
+    A row's sum is made input by input, in single precision: in one order whatever else is in the batch.
+    """
+    count, rows = inputs.shape
+    sums = np.zeros(rows, np.float32)
+    for j in range(count):
+        for i in range(rows):
+            error = outputs[j, i] - inputs[j, i]
+            outputs[j, i] = error * error
+            sums[i] += outputs[j, i]
+    for i in range(rows):
+        means[i] = sums[i] / np.float32(count)
+
+
+@_compiled(_PAIR(_INPUTS, _VECTOR, types.int64, types.int64, types.float64, types.float64[::1]))
+def add_up(squared: Any, errors: Any, start: int, stop: int, threshold: float, sums: Any) -> tuple[int, int]:
+    """Add the rows from `start` to `stop` of `squared` (inputs, rows) to `sums` (inputs,).
+
+    Returns how many of them have an error, and how many have one over the threshold. NaN is no error.
+    """
+    for j in range(len(sums)):
+        total = 0.0
+        for i in range(start, stop):
+            total += squared[j, i]
+        sums[j] += total
+    known = 0
+    over = 0
+    for i in range(start, stop):
+        known += not math.isnan(errors[i])
+        over += errors[i] > threshold
+    return known, over
+
+
+@_compiled(types.int64(_VECTOR, types.float64, types.int64[::1]))
+def highest(scores: Any, floor: float, rows: Any) -> int:
+    """Put the rows of the highest scores over `floor` into `rows`, highest first, of equal ones the first; how many."""
+    found = 0
+    for i in range(len(scores)):
+        score = scores[i]
+        if not score > floor or (found == len(rows) and not score > scores[rows[found - 1]]):
+            continue
+        place = found if found < len(rows) else found - 1
+        found = place + 1
+        while place > 0 and score > scores[rows[place - 1]]:
+            rows[place] = rows[place - 1]
+            place -= 1
+        rows[place] = i
+    return found
+
+
+@_compiled(types.void(_INPUTS, types.intp[::1], types.int64[::1], types.int64[:, ::1]))
+def largest_features(squared: Any, starts: Any, rows: Any, named: Any) -> None:
+    """Of each of `rows`, the features whose inputs in `squared` (inputs, rows) add up to most, into `named` (rows, n).
+
+    The feature f has the inputs from starts[f] on. Of equal ones the first comes first; n is at most their number.
+    """
+    totals = np.empty(len(starts))
+    for k in range(len(rows)):
+        for f in range(len(starts)):
+            end = starts[f + 1] if f + 1 < len(starts) else len(squared)
+            totals[f] = 0.0
+            for j in range(starts[f], end):
+                totals[f] += squared[j, rows[k]]
+        highest(totals, -1.0, named[k])

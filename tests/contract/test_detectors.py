@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from streamd.detectors.base import Detector, DetectorConfig, Reference
+from streamd.detectors.base import Detector, DetectorConfig, Readable, Reference
 from streamd.detectors.registry import AnyDetectorConfig
 from streamd.fitting import fit
 from streamd.model import FeatureBatch, Kind, Outcome, Reading, Verdict
@@ -107,8 +107,13 @@ def check(outcomes: Iterable[Outcome]) -> None:
         assert outcome.finding
 
 
+def told(detector: Detector, observed: FeatureBatch) -> list[Outcome]:
+    """What the batch leads to: the verdicts, and what there is to show then."""
+    return [*detector.update(observed), *(detector.readings() if isinstance(detector, Readable) else ())]
+
+
 def fold(detector: Detector, fed: Iterable[FeatureBatch]) -> list[Outcome]:
-    outcomes = [outcome for observed in fed for outcome in detector.update(observed)]
+    outcomes = [outcome for observed in fed for outcome in told(detector, observed)]
     check(outcomes)
     return outcomes
 
@@ -131,10 +136,10 @@ def test_it_judges_something_before_long(config_type: type[DetectorConfig]) -> N
 def test_a_restart_changes_nothing(config_type: type[DetectorConfig], stopped_after: int) -> None:
     fed = batches()
     whole, first, second = (built(config_type) for _ in range(3))
-    expected = [said(whole.update(observed)) for observed in fed]
+    expected = [said(told(whole, observed)) for observed in fed]
     fold(first, fed[:stopped_after])
     second.restore(unpack(pack(first.snapshot())))
-    assert [said(second.update(observed)) for observed in fed[stopped_after:]] == expected[stopped_after:]
+    assert [said(told(second, observed)) for observed in fed[stopped_after:]] == expected[stopped_after:]
 
 
 def test_a_snapshot_shares_no_memory_with_the_detector(config_type: type[DetectorConfig]) -> None:
@@ -172,7 +177,7 @@ def test_the_input_is_neither_changed_nor_kept(config_type: type[DetectorConfig]
         for array in arrays:
             array.flags.writeable = False
         digest = table.sha256()
-        outcomes += said(detector.update(observed))
+        outcomes += said(told(detector, observed))
         assert table.sha256() == digest
         for array in arrays:
             array.flags.writeable = True

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from streamd.detectors.base import Reference
 from streamd.detectors.ks import KsConfig
-from streamd.model import FeatureBatch, Kind, Outcome, Reading, Verdict
+from streamd.model import FeatureBatch, Kind, Outcome, Verdict
 from streamd.table import FloatArray, Predictions, Table
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -63,7 +63,7 @@ def test_features_and_predictions_are_judged_apart() -> None:
     assert features.detector == predictions.detector == "drift"
     assert "amount drifted up" in features.finding
     assert "logits[2] drifted up" in predictions.finding
-    assert [type(outcome) for outcome in outcomes] == [Verdict, Reading, Verdict, Reading]
+    assert [reading.columns for reading in detector.readings()] == [features.columns, predictions.columns]
 
 
 def test_columns_are_chosen_by_name_or_pattern() -> None:
