@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from streamd.codec.decode import decode
 from streamd.codec.limits import Limits
-from streamd.detectors.base import Detector, DetectorConfig, Reference, State
+from streamd.detectors.base import Detector, DetectorConfig, Readable, Reference, State
+from streamd.detectors.histogram import Histogram, Pictured
 from streamd.detectors.quality import QualityConfig, no_data_verdict
 from streamd.engine_settings import EngineSettings, StreamSettings
 from streamd.errors import InvalidRecord, Reason, StreamdError
 from streamd.model import (
     Acknowledgement,
-    Alert,
     BatchJudged,
     DeadLetter,
     Effect,
@@ -24,15 +24,19 @@ from streamd.model import (
     Outcome,
     ReferencePart,
     Reset,
+    RunJudged,
     Severity,
     StreamChanged,
     Telemetry,
     TelemetryCounted,
+    TelemetryPoint,
     Verdict,
     Window,
 )
 from streamd.policy import Occasion, crashed, unacknowledged
 from streamd.profiles import Profiles
+from streamd.run import RuleCrashError, Run
+from streamd.snapshots import SavedStream, Snapshots
 from streamd.stream import Kept, Stream, keep_reference, keep_weights
 
 _RECOUNT_EVERY_BATCHES = 64  # memory of a stream grows with what it has seen; counting it costs some microseconds
@@ -90,15 +94,19 @@ class PartitionEngine:
         self._stream_settings = stream_settings
         self._profiles = profiles
         self._next_offset = next_offset
-        self._streams: OrderedDict[str, Stream] = OrderedDict()  # seen longest ago first
+        self._streams: OrderedDict[str, Stream | Run] = OrderedDict()  # seen longest ago first
         self._counted: dict[str, tuple[int, int]] = {}  # stream -> batches, bytes at the last count
+        self._snapshots = Snapshots()
         self._fits: deque[FitJob] = deque()
         self._fitted_unasked: set[str] = set()
 
     # --- Records ---
 
-    def step(self, envelope: Envelope) -> list[Effect]:
-        """Fold one record into the state; return what the world should be told."""
+    def step(self, envelope: Envelope, *, shown: bool = True) -> list[Effect]:
+        """Fold one record into the state; return what the world should be told.
+
+        `shown`: somebody may see the readings. They are left out where they would be hidden at once.
+        """
         assert envelope.offset >= self._next_offset, (envelope.offset, self._next_offset)
         assert not self._fits, "a fit is due before the next record"
         self._next_offset = envelope.offset + 1
@@ -106,7 +114,7 @@ class PartitionEngine:
             observation = decode(envelope, self._limits, self._content)
             match observation:
                 case FeatureBatch():
-                    return self._judge(observation, envelope)
+                    return self._judge(observation, envelope, shown)
                 case ReferencePart():
                     return self._collect(observation, envelope)
                 case Reset():
@@ -114,23 +122,24 @@ class PartitionEngine:
                 case Acknowledgement():
                     return self._acknowledge(observation)
                 case Telemetry():
-                    return _counted_by_run(observation)
+                    return self._follow(observation, envelope)
         except InvalidRecord as error:
             return [DeadLetter(envelope, error.reason.stage, error.reason, error.detail)]
 
-    def _judge(self, batch: FeatureBatch, envelope: Envelope) -> list[Effect]:
+    def _judge(self, batch: FeatureBatch, envelope: Envelope, shown: bool) -> list[Effect]:
         stream, effects = self._stream(batch.stream)
         effects += self._heard(stream, batch.event_time_ms, envelope)
         outcomes: list[Outcome] = []
         severities: list[Severity] = []
         for name, detector in stream.detectors.items():
-            for outcome in _judged(name, detector, batch):
-                outcomes.append(outcome)
-                if isinstance(outcome, Verdict):
-                    occasion = self._occasion(batch.stream, batch.event_time_ms, envelope, len(severities))
-                    severity, told = stream.policy.grade(outcome, occasion)
-                    severities.append(severity)
-                    effects += told
+            for verdict in _judged(name, detector, batch):
+                occasion = self._occasion(batch.stream, batch.event_time_ms, envelope, len(severities))
+                severity, told = stream.policy.grade(verdict, occasion)
+                outcomes.append(verdict)
+                severities.append(severity)
+                effects += told
+            if shown and isinstance(detector, Readable):
+                outcomes += detector.readings()
         effects.append(
             BatchJudged(batch.stream, batch.event_time_ms, batch.table.rows, tuple(outcomes), tuple(severities))
         )
@@ -138,6 +147,37 @@ class PartitionEngine:
         if max(severities, default=Severity.NONE) < Severity.WARNING and stream.learn_first_rows(batch):
             effects += self._reference_taken(stream)
         self._count(stream)
+        return effects
+
+    def _follow(self, telemetry: Telemetry, envelope: Envelope) -> list[Effect]:
+        """Judge the points of a record, each by the rules of its run."""
+        effects: list[Effect] = []
+        followed: dict[str, list[TelemetryPoint]] = {}
+        found: dict[str, list[tuple[Verdict, Severity]]] = {}
+        ordinal = 0
+        for point in telemetry.points:
+            run, told = self._run(point.run)
+            effects += told
+            if point.run not in followed:
+                effects += self._heard(run, point.event_time_ms, envelope)
+            followed.setdefault(point.run, []).append(point)
+            try:
+                for verdict in run.judge(point, envelope.offset):
+                    occasion = self._occasion(run.name, point.event_time_ms, envelope, ordinal)
+                    severity, told_of_it = run.policy.grade(verdict, occasion)
+                    ordinal += 1
+                    effects += told_of_it
+                    if severity > Severity.NONE:
+                        found.setdefault(run.name, []).append((verdict, severity))
+            except RuleCrashError as crash:
+                raise DetectorCrashError(run.name, crash.rule) from crash.__cause__
+            self._count(run)
+        for name, points in followed.items():
+            metrics = {metric: value for point in points for metric, value in point.metrics.items()}
+            verdicts, severities = zip(*found[name], strict=True) if name in found else ((), ())
+            last = points[-1]
+            effects.append(TelemetryCounted(name, len(points)))
+            effects.append(RunJudged(name, last.event_time_ms, last.step, metrics, verdicts, severities))
         return effects
 
     def _collect(self, part: ReferencePart, envelope: Envelope) -> list[Effect]:
@@ -154,9 +194,8 @@ class PartitionEngine:
         """Tell of the new reference and queue the detectors that must be trained on it."""
         reference = stream.reference
         assert reference is not None
-        source = "reference batches" if reference.source == "batches" else "its own first rows"
         effects: list[Effect] = [
-            StreamChanged(stream.name, "reference", f"{reference.table.rows} rows from {source}"),
+            StreamChanged(stream.name, "reference", _described(reference)),
             keep_reference(reference),
         ]
         for name, config in stream.settings.detectors.items():
@@ -184,6 +223,8 @@ class PartitionEngine:
 
     def _acknowledge(self, answer: Acknowledgement) -> list[Effect]:
         stream = self._streams.get(answer.stream)
+        if stream is not None:
+            self._snapshots.touch(stream)
         expected = stream is not None and stream.policy.acknowledge(answer.command_id)
         detail = f"command {answer.command_id} {answer.outcome}{'' if expected else ' (nobody waited for it)'}"
         return [StreamChanged(answer.stream, "acknowledged", f"{detail} {answer.detail}".rstrip())]
@@ -193,14 +234,14 @@ class PartitionEngine:
         self._next_offset = envelope.offset + 1
         cause = f"{type(crash.__cause__).__name__}: {crash.__cause__}"
         letter = DeadLetter(envelope, Reason.CRASHED.stage, Reason.CRASHED, f"{crash}: {cause}")
-        stream, effects = self._stream(crash.stream)
+        stream, effects = self._held(crash.stream)
         place = Window(envelope.offset, envelope.offset, 0)
         occasion = self._occasion(stream.name, envelope.timestamp_ms, envelope)
         return [*effects, letter, *stream.policy.alarm(crashed(crash.detector, place), occasion)]
 
     # --- Silence ---
 
-    def _heard(self, stream: Stream, event_time_ms: int, envelope: Envelope) -> list[Effect]:
+    def _heard(self, stream: Stream | Run, event_time_ms: int, envelope: Envelope) -> list[Effect]:
         """The stream spoke: a silence that was told is over."""
         stream.last_record_ms = envelope.timestamp_ms
         if not stream.silent:
@@ -211,24 +252,27 @@ class PartitionEngine:
         return [
             alert
             for name, limit in _silence_limits(stream)
-            for alert in stream.policy.end(no_data_verdict(name, 0.0, limit, place), occasion, "data arrives again")
+            for alert in stream.policy.end(_silence(stream, name, 0.0, limit, place), occasion, "data arrives again")
         ]
 
-    def tick(self, now_ms: int) -> list[Effect]:
-        """Ask whether silence up to `now_ms` (epoch milliseconds) is news in itself.
+    def tick(self, now_ms: int) -> list[Effect] | None:
+        """Ask whether silence up to `now_ms` (epoch milliseconds) is news in itself. None: it changed nothing.
 
-        The shell calls it while the partition has no unread records: a backlog is not silence.
+        The shell calls it while the partition has no unread records: a backlog is not silence. One that changed
+        something must be repeated by who restores, told or not: an incident may be in its cool-down.
         """
-        effects: list[Effect] = []
+        effects: list[Effect] | None = None
         for stream in self._streams.values():
             place = Window(self._next_offset, self._next_offset, 0)
-            verdicts = [unacknowledged(pending, place) for pending in stream.policy.overdue(now_ms)]
             silent_seconds = (now_ms - stream.last_record_ms) / 1000
-            told = stream.silent
-            for name, limit in _silence_limits(stream):
-                if not told and silent_seconds > limit:
-                    stream.silent = True
-                    verdicts.append(no_data_verdict(name, silent_seconds, limit, place))
+            passed = [each for each in _silence_limits(stream) if not stream.silent and silent_seconds > each[1]]
+            if not passed and not stream.policy.is_overdue(now_ms):
+                continue
+            effects = effects or []
+            self._snapshots.touch(stream)
+            verdicts = [unacknowledged(pending, place) for pending in stream.policy.overdue(now_ms)]
+            verdicts += [_silence(stream, name, silent_seconds, limit, place) for name, limit in passed]
+            stream.silent = stream.silent or bool(passed)
             for ordinal, verdict in enumerate(verdicts):
                 occasion = Occasion(stream.name, self.topic, self.partition, self._next_offset, now_ms, now_ms, ordinal)
                 effects += stream.policy.grade(verdict, occasion)[1]
@@ -245,7 +289,8 @@ class PartitionEngine:
         """Take the result of `fit_wanted`: the weights, or None and the `problem` that the data has."""
         job = self._fits.popleft()
         stream = self._streams.get(job.stream)
-        assert stream is not None, job.stream
+        assert isinstance(stream, Stream), job.stream
+        self._snapshots.touch(stream)
         if weights is None:
             return [StreamChanged(job.stream, "not_fitted", f"{job.detector} could not learn: {problem}")]
         learned = stream.build(job.detector, job.config, weights)
@@ -260,12 +305,28 @@ class PartitionEngine:
 
     def snapshot(self) -> State:
         """The moving part of everything, with the offset that it belongs to; streams in the order of eviction."""
+        return self._head() | {"streams": [stream.snapshot() for stream in self._streams.values()]}
+
+    def begin_snapshot(self) -> State:
+        """Begin one that is taken little by little, of how it is now: what `snapshot` gives, with names for streams.
+
+        Streams that `saved` does not give until `saving` ends are as they were in the snapshot before.
+        """
+        self._snapshots.begin()
+        return self._head() | {"streams": list(self._streams)}
+
+    def saved(self, count: int) -> list[SavedStream]:
+        """The next streams of the snapshot that was begun: `count`, or more where more have changed meanwhile."""
+        return self._snapshots.take(count)
+
+    @property
+    def saving(self) -> bool:
+        """`saved` has more to give."""
+        return self._snapshots.under_way
+
+    def _head(self) -> State:
         assert not self._fits, "a fit is due before a snapshot"
-        return {
-            "next_offset": self._next_offset,
-            "streams": [stream.snapshot() for stream in self._streams.values()],
-            "fitted_unasked": sorted(self._fitted_unasked),
-        }
+        return {"next_offset": self._next_offset, "fitted_unasked": sorted(self._fitted_unasked)}
 
     def kept(self) -> Kept:
         """What `restore` will want beside the snapshot, of all streams."""
@@ -278,6 +339,8 @@ class PartitionEngine:
     def restore(self, state: State, kept: Kept) -> list[str]:
         """Continue from `snapshot()`, on a new engine. Bit-equal to one that never stopped.
 
+        All streams count as changed: a detector may have begun anew.
+
         Returns:
             A sentence for each stream whose reference is not among what was kept: it starts anew.
         """
@@ -289,14 +352,28 @@ class PartitionEngine:
             if saved["reference"] is not None and saved["reference"] not in kept.references:
                 problems.append(f"the reference of {name} is damaged: the stream starts anew; send it again")
                 continue
-            stream = self._streams[name] = Stream(name, self._stream_settings(name), self._profiles)
+            stream = self._streams[name] = self._made(name)
             stream.restore(saved, kept)
+            self._snapshots.touch(stream)
             self._count(stream, anew=True)
         return problems
 
-    def open_alerts(self) -> list[Alert]:
-        """What fires now, for who shows it: nothing of it is news."""
-        return [alert for stream in self._streams.values() for alert in stream.policy.open_alerts()]
+    def standing(self) -> list[Effect]:
+        """Which streams are held and what fires now, for who shows it: nothing of it is news."""
+        effects: list[Effect] = []
+        for name, stream in self._streams.items():
+            what = StreamChanged(name, "seen", "restored")
+            if isinstance(stream, Stream) and stream.reference is not None:
+                what = StreamChanged(name, "reference", _described(stream.reference))
+            effects += [what, *stream.policy.open_alerts()]
+        return effects
+
+    def histogram(self, stream: str, columns: Iterable[str]) -> Histogram | None:
+        """The first of `columns` that a detector of the stream compares with its reference, as it is now."""
+        held = self._streams.get(stream)
+        detectors = [d for d in held.detectors.values() if isinstance(d, Pictured)] if isinstance(held, Stream) else []
+        shown = (detector.histogram(column) for column in columns for detector in detectors)
+        return next((histogram for histogram in shown if histogram is not None), None)
 
     # --- Streams ---
 
@@ -311,10 +388,25 @@ class PartitionEngine:
         return len(self._streams)
 
     def _stream(self, name: str) -> tuple[Stream, list[Effect]]:
-        """The stream of that name, made if need be, now the one seen last."""
+        stream, effects = self._held(name)
+        assert isinstance(stream, Stream), name
+        return stream, effects
+
+    def _run(self, name: str) -> tuple[Run, list[Effect]]:
+        run, effects = self._held(name)
+        assert isinstance(run, Run), name
+        return run, effects
+
+    def _made(self, name: str) -> Stream | Run:
+        settings = self._stream_settings(name)
+        return Run(name, settings) if self._content == "telemetry" else Stream(name, settings, self._profiles)
+
+    def _held(self, name: str) -> tuple[Stream | Run, list[Effect]]:
+        """The stream or run of that name, made if need be, now the one seen last, to be changed."""
         stream = self._streams.get(name)
         if stream is not None:
             self._streams.move_to_end(name)
+            self._snapshots.touch(stream)
             return stream, []
         effects: list[Effect] = [StreamChanged(name, "seen", "first record")]
         if len(self._streams) >= self._settings.streams_max:
@@ -322,14 +414,16 @@ class PartitionEngine:
             self._forget(oldest)
             detail = f"engine.streams_max = {self._settings.streams_max} is reached and it was seen longest ago"
             effects.append(StreamChanged(oldest.name, "evicted", detail))
-        stream = self._streams[name] = Stream(name, self._stream_settings(name), self._profiles)
+        stream = self._streams[name] = self._made(name)
+        self._snapshots.touch(stream)
         return stream, effects
 
-    def _forget(self, stream: Stream) -> None:
+    def _forget(self, stream: Stream | Run) -> None:
+        self._snapshots.forget(stream)
         self.nbytes -= self._counted.pop(stream.name, (0, 0))[1]
         self._fitted_unasked.discard(stream.name)
 
-    def _count(self, stream: Stream, *, anew: bool = False) -> None:
+    def _count(self, stream: Stream | Run, *, anew: bool = False) -> None:
         """Keep `nbytes` near the truth without asking every stream every time."""
         batches, nbytes = self._counted.get(stream.name, (0, 0))
         if anew or batches % _RECOUNT_EVERY_BATCHES == 0:
@@ -344,21 +438,27 @@ class PartitionEngine:
         )
 
 
-def _judged(name: str, detector: Detector, batch: FeatureBatch) -> tuple[Outcome, ...]:
+def _judged(name: str, detector: Detector, batch: FeatureBatch) -> tuple[Verdict, ...]:
     try:
         return detector.update(batch)
     except Exception as error:
         raise DetectorCrashError(batch.stream, name) from error
 
 
-def _silence_limits(stream: Stream) -> list[tuple[str, float]]:
+def _described(reference: Reference) -> str:
+    source = "reference batches" if reference.source == "batches" else "its own first rows"
+    return f"{reference.table.rows} rows from {source}"
+
+
+def _silence_limits(stream: Stream | Run) -> list[tuple[str, float]]:
     """The detectors that call silence a finding, each with its limit in seconds."""
+    if isinstance(stream, Run):
+        return stream.silence_limits
     configs = stream.settings.detectors.items()
     return [(n, c.no_data_seconds) for n, c in configs if isinstance(c, QualityConfig) and c.no_data_seconds]
 
 
-def _counted_by_run(telemetry: Telemetry) -> list[Effect]:
-    points: dict[str, int] = {}
-    for point in telemetry.points:
-        points[point.run] = points.get(point.run, 0) + 1
-    return [TelemetryCounted(run, count) for run, count in points.items()]
+def _silence(stream: Stream | Run, detector: str, seconds: float, limit: float, place: Window) -> Verdict:
+    if isinstance(stream, Run):
+        return stream.silence(detector, seconds, limit, place)
+    return no_data_verdict(detector, seconds, limit, place)

@@ -152,6 +152,14 @@ class Reading:
     threshold: float
 
 
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A command that a finding asks for."""
+
+    command: str
+    args: Mapping[str, JsonValue]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdict:
     """A judgement over one window.
@@ -173,6 +181,10 @@ class Verdict:
         finding: a sentence without its subject: `amount drifted up (KS D=0.31, p=1e-9 over 1000 rows)`.
         rows: the worst rows, at most a configured few.
         model_sha256: of the weights that scored, if any did.
+        severity: how grave it is, from a rule that knows; None: p-values, effects and repetition say.
+        asks: the commands that a rule asks for.
+        step: of a training run.
+        first_step: where what is wrong with the run began.
     """
 
     detector: str
@@ -190,6 +202,10 @@ class Verdict:
     finding: str
     rows: tuple[RowFinding, ...] = ()
     model_sha256: str | None = None
+    severity: Severity | None = None
+    asks: tuple[Ask, ...] = ()
+    step: int | None = None
+    first_step: int | None = None
 
 
 Outcome = Verdict | Reading
@@ -236,6 +252,8 @@ class Alert:
     rows: tuple[RowFinding, ...]
     model_sha256: str | None
     summary: str
+    step: int | None = None  # of a training run
+    first_step: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +270,7 @@ class Command:
     reason: str
     issued_at_ms: int
     expires_at_ms: int
+    author: str | None = None  # the person who sent it, where it was one
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +302,24 @@ class TelemetryCounted:
     points: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RunJudged:
+    """The points of one run in one record went through its rules. For metrics and the live view, not for a topic.
+
+    Attributes:
+        step, metrics: the last of what was measured, by name.
+        verdicts: those with a finding, calm ones left out.
+        severities: one per verdict.
+    """
+
+    run: str
+    event_time_ms: int
+    step: int
+    metrics: Mapping[str, float]
+    verdicts: tuple[Verdict, ...]
+    severities: tuple[Severity, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class StreamChanged:
     """Something happened to a stream that an operator should be able to read in the log."""
@@ -300,4 +337,4 @@ class Keep:
     data: bytes
 
 
-Effect = Alert | Command | DeadLetter | BatchJudged | TelemetryCounted | StreamChanged | Keep
+Effect = Alert | Command | DeadLetter | BatchJudged | TelemetryCounted | RunJudged | StreamChanged | Keep

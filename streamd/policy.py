@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from streamd.detectors.base import State
-from streamd.model import Alert, ColumnFinding, Command, Kind, Mode, RowFinding, Severity, Verdict, Window
+from streamd.model import Alert, Ask, ColumnFinding, Command, Kind, Mode, RowFinding, Severity, Verdict, Window
 from streamd.settings import Settings
 from streamd.table import FloatArray
 
@@ -107,6 +107,8 @@ class Occasion:
 class Policy:
     """The grades and the incidents of one stream."""
 
+    target_kind: Literal["stream", "run"] = "stream"
+
     def __init__(self, settings: PolicySettings) -> None:
         self._settings = settings
         self._incidents: dict[str, Incident] = {}
@@ -115,6 +117,8 @@ class Policy:
     def severity(self, verdict: Verdict) -> tuple[Severity, NDArray[np.bool_]]:
         """The grade of one verdict by itself, at most WARNING, and which columns are loud, (columns,)."""
         matters = verdict.effects > verdict.effect_threshold
+        if verdict.severity is not None:
+            return verdict.severity, matters
         if verdict.adjusted is None:
             return (Severity.WARNING if matters.any() else Severity.NONE), matters
         loud = matters & (verdict.adjusted <= self._settings.warning_p_value)
@@ -131,7 +135,7 @@ class Policy:
             return severity, self._calm(incident, verdict, occasion)
         incident.consecutive += 1
         incident.calm = 0
-        if incident.consecutive >= self._settings.critical_after:
+        if verdict.severity is None and incident.consecutive >= self._settings.critical_after:
             severity = Severity.CRITICAL
         if severity <= incident.firing:
             return severity, []
@@ -155,7 +159,8 @@ class Policy:
     def _cooling_down(self, incident: Incident, occasion: Occasion) -> bool:
         if incident.resolved_at_ms is None:
             return False
-        return occasion.event_time_ms - incident.resolved_at_ms < self._settings.cooldown_seconds * 1000
+        since_ms = occasion.event_time_ms - incident.resolved_at_ms  # less than 0: a clock was put back
+        return 0 <= since_ms < self._settings.cooldown_seconds * 1000
 
     def _fire(
         self,
@@ -170,18 +175,27 @@ class Policy:
             other.firing >= severity and self._action(severity, _kind_of(key)) not in _NO_COMMAND
             for key, other in self._incidents.items()
         )
+        asks = self._asks(severity, verdict, asked, occasion)
         if not incident.firing:
             incident.started_at_ms = occasion.event_time_ms
         incident.firing = int(severity)
         incident.alert_id = alert_id(occasion, _incident_key(verdict), severity.word)
         summary = f"{occasion.stream}: {verdict.finding}"
-        if severity is Severity.CRITICAL:
+        if severity is Severity.CRITICAL and verdict.severity is None:
             summary += f", {incident.consecutive} judgements in a row"
         alert = self._alert("firing", severity, incident, verdict, columns, occasion, summary)
         incident.alert = asdict(alert)
-        # However many detectors agree, the stream is rolled back once.
-        command = None if asked else self._command(alert, occasion)
-        return [alert] if command is None else [alert, command]
+        return [alert, *(self._command(ask, alert, occasion) for ask in asks)]
+
+    def _asks(self, severity: Severity, verdict: Verdict, asked: bool, occasion: Occasion) -> tuple[Ask, ...]:
+        """The commands that an alert brings; none where a person should look.
+
+        `asked`: one as grave did so, and is open. However many detectors agree, the stream is rolled back once.
+        """
+        action = self._action(severity, verdict.kind)
+        if asked or action in _NO_COMMAND:
+            return ()
+        return (Ask(action, {"to": "previous"} if action == "rollback" else {}),)
 
     def _resolve(self, incident: Incident, verdict: Verdict, occasion: Occasion, summary: str) -> Alert:
         severity = Severity(incident.firing)
@@ -215,7 +229,7 @@ class Policy:
             id=incident.alert_id,
             status=status,
             severity=severity,
-            action=self._action(severity, verdict.kind) if status == "firing" else "none",
+            action=self._word(severity, verdict) if status == "firing" else "none",
             mode=self._settings.mode,
             stream=occasion.stream,
             kind=verdict.kind,
@@ -236,27 +250,31 @@ class Policy:
             rows=verdict.rows if status == "firing" else (),
             model_sha256=verdict.model_sha256,
             summary=summary,
+            step=verdict.step,
+            first_step=verdict.first_step,
         )
+
+    def _word(self, severity: Severity, verdict: Verdict) -> str:
+        """What an alert says should be done."""
+        return self._action(severity, verdict.kind)
 
     def _action(self, severity: Severity, kind: Kind) -> Action:
         if severity is Severity.CRITICAL and kind is not Kind.QUALITY:
             return self._settings.critical_action
         return self._settings.warning_action
 
-    def _command(self, alert: Alert, occasion: Occasion) -> Command | None:
-        """The command behind the alert's action; none where a person should look."""
-        if alert.action in _NO_COMMAND:
-            return None
+    def _command(self, ask: Ask, alert: Alert, occasion: Occasion) -> Command:
+        """The command that goes with the alert."""
         issued = occasion.record_time_ms
         command = Command(
-            id=alert_id(occasion, alert.detector, f"{alert.severity.word}/{alert.action}"),
-            command=alert.action,
-            target_kind="stream",
+            id=alert_id(occasion, alert.detector, f"{alert.severity.word}/{ask.command}"),
+            command=ask.command,
+            target_kind=self.target_kind,
             target=alert.stream,
-            args={"to": "previous"} if alert.action == "rollback" else {},
+            args=ask.args,
             mode=self._settings.mode,
             alert_id=alert.id,
-            reason=f"{alert.detector} {alert.severity.word} {alert.consecutive} times in a row",
+            reason=self._reason(alert),
             issued_at_ms=issued,
             expires_at_ms=issued + int(self._settings.command_expiry_seconds * 1000),
         )
@@ -264,6 +282,9 @@ class Policy:
             deadline = issued + int(self._settings.acknowledge_seconds * 1000)
             self._pending[command.id] = PendingCommand(command.command, deadline, alert.id)
         return command
+
+    def _reason(self, alert: Alert) -> str:
+        return f"{alert.detector} {alert.severity.word} {alert.consecutive} times in a row"
 
     def alarm(self, verdict: Verdict, occasion: Occasion) -> list[Alert | Command]:
         """A finding that is critical at once, whatever came before: it fires, and nothing resolves it but a reset."""
@@ -294,6 +315,10 @@ class Policy:
     def acknowledge(self, command_id: str) -> bool:
         """Take the receiver's answer; whether anybody waited for it."""
         return self._pending.pop(command_id, None) is not None
+
+    def is_overdue(self, now_ms: int) -> bool:
+        """Whether `overdue` has something to tell."""
+        return any(pending.deadline_ms <= now_ms for pending in self._pending.values())
 
     def overdue(self, now_ms: int) -> list[PendingCommand]:
         """The commands whose acknowledgement did not come in time; each is told once."""

@@ -33,6 +33,7 @@ class Seat:
         waits: the transport is paused; records that come all the same are left alone.
         live: what others did is read again; what comes now is new.
         halted: nearly all of its recent records were bad.
+        saves: it waits until the snapshot of its new engine is written.
         skips: records not to be stepped, since a detector raises on them, by their offset.
     """
 
@@ -45,6 +46,8 @@ class Seat:
     live: bool = False
     skips: dict[int, DetectorCrashError] = field(default_factory=dict)
     halted: bool = False
+    saves: bool = False
+    made_at: float = field(default_factory=time.monotonic)
     moved_at: float = field(default_factory=time.monotonic)  # when it last got on
     recent_bad: deque[bool] = field(default_factory=deque)
     _journal: Journal = field(default_factory=Journal)
@@ -57,11 +60,14 @@ class Seat:
         self.skips = {**restored.journal.skips, **self.skips}
         self.waits = False
 
-    def step(self, envelope: Envelope) -> tuple[list[Effect], list[Outgoing]]:
-        """Fold in one record; what should be told, and what more should be kept. Nothing while it reads again."""
+    def step(self, envelope: Envelope, *, shown: bool = True) -> tuple[list[Effect], list[Outgoing]]:
+        """Fold in one record; what should be told, and what more should be kept. Nothing while it reads again.
+
+        `shown`: see PartitionEngine.step.
+        """
         again = envelope.offset < self.committed
         self._repeat_ticks(envelope.offset if again else None)
-        effects, state = self._fold(envelope)
+        effects, state = self._fold(envelope, shown and not again)
         return ([], []) if again else (effects, state)
 
     def reached(self, position: int) -> bool:
@@ -79,6 +85,7 @@ class Seat:
         engine = factory.new_engine(self.partition, self.engine.next_offset)
         engine.restore(unpack(pack(self.engine.snapshot())), self.engine.kept())
         self.engine = engine
+        self.saves = True
         self.keeper.want_snapshot()
 
     def stalled(self, now: float) -> str | None:
@@ -99,12 +106,12 @@ class Seat:
             self.recent_bad.popleft()
         return len(self.recent_bad) == window and sum(self.recent_bad) > share_max * window
 
-    def _fold(self, envelope: Envelope) -> tuple[list[Effect], list[Outgoing]]:
+    def _fold(self, envelope: Envelope, shown: bool) -> tuple[list[Effect], list[Outgoing]]:
         assert self.keeper is not None
         crash = self.skips.get(envelope.offset)
         if crash is not None:
             return self.engine.skip(envelope, crash), self.keeper.skip(envelope, crash)
-        effects = self.engine.step(envelope)
+        effects = self.engine.step(envelope, shown=shown)
         while (job := self.engine.fit_wanted) is not None:
             weights = self._weights.get(fit_key(job.config, job.reference))
             if weights is None:

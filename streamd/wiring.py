@@ -19,7 +19,8 @@ from streamd.observe.board import Board
 from streamd.observe.health import Health
 from streamd.observe.metrics import Metrics
 from streamd.profiles import Profiles
-from streamd.pump import Fit, Pump
+from streamd.pump import Pump
+from streamd.seating import Fit
 from streamd.seats import Seats
 from streamd.sinks.records import outgoing
 from streamd.stream import Stream

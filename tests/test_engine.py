@@ -256,11 +256,11 @@ def test_a_detector_that_nobody_asked_for_trains_for_a_limited_number_of_streams
 def test_silence_is_told_once_and_ends_with_the_next_batch() -> None:
     send, watch = Producer(), engine({"quality": QualityConfig(type="quality", no_data_seconds=60)})
     watch.step(send.batch(normal(10, 0)))
-    assert watch.tick(T0 + 60_000) == []
-    (alert,) = watch.tick(T0 + 61_000)
+    assert watch.tick(T0 + 60_000) is None
+    (alert,) = watch.tick(T0 + 61_000) or []
     assert isinstance(alert, Alert)
     assert (alert.status, alert.test, alert.summary) == ("firing", "silence", "fraud/7: no data for 61 s (limit 60 s)")
-    assert watch.tick(T0 + 120_000) == []
+    assert watch.tick(T0 + 120_000) is None
     told = [e for e in watch.step(send.batch(normal(10, 1))) if isinstance(e, Alert)]
     assert [(a.status, a.summary) for a in told] == [("resolved", "fraud/7: data arrives again")]
 
@@ -271,8 +271,8 @@ def test_an_enforced_command_that_nobody_acknowledges_raises_an_alert() -> None:
     watch.step(send.batch(normal(1000, 0), role="reference"))
     (command,) = of(Command, watch.step(send.batch(normal(200, 1, shift=2.0))))
     assert isinstance(command, Command)
-    assert watch.tick(T0 + 20_000) == []
-    (alert,) = of(Alert, watch.tick(T0 + 40_000))
+    assert watch.tick(T0 + 20_000) is None
+    (alert,) = of(Alert, watch.tick(T0 + 40_000) or [])
     assert isinstance(alert, Alert)
     assert alert.detector == "commands"
     assert "no acknowledgement of rollback" in alert.summary
@@ -286,7 +286,7 @@ def test_an_acknowledged_command_raises_nothing() -> None:
     assert isinstance(command, Command)
     ack = f'{{"stream": "fraud/7", "role": "ack", "ack": {{"command_id": "{command.id}", "outcome": "done"}}}}'
     assert changes(watch.step(send.record(ack.encode()))) == ["acknowledged"]
-    assert of(Alert, watch.tick(T0 + 100_000)) == []
+    assert watch.tick(T0 + 100_000) is None
 
 
 def test_telemetry_is_decoded_and_counted() -> None:
@@ -312,6 +312,16 @@ def test_readings_are_told_between_judgements() -> None:
     assert isinstance(judged, BatchJudged)
     assert [type(outcome) for outcome in judged.outcomes] == [Reading]
     assert judged.severities == ()
+
+
+def test_readings_that_nobody_would_see_are_left_out_and_nothing_else_changes() -> None:
+    send, seen, unseen = Producer(), engine(), engine()
+    for batch in (send.batch(normal(1000, 0), role="reference"), *(send.batch(normal(60, i)) for i in range(1, 9))):
+        shown, hidden = of(BatchJudged, seen.step(batch)), of(BatchJudged, unseen.step(batch, shown=False))
+        assert [each.severities for each in shown] == [each.severities for each in hidden]  # type: ignore[attr-defined]
+        assert not any(isinstance(outcome, Reading) for each in hidden for outcome in each.outcomes)  # type: ignore[attr-defined]
+    assert any(isinstance(outcome, Reading) for each in shown for outcome in each.outcomes)  # type: ignore[attr-defined]
+    assert pack(unseen.snapshot()) == pack(seen.snapshot())
 
 
 def test_a_restart_after_any_record_changes_nothing() -> None:

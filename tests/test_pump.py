@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Literal
@@ -11,7 +12,7 @@ from typing import Literal
 import numpy as np
 import orjson
 import pytest
-from envelopes import Producer
+from envelopes import T0, Producer
 from prometheus_client import CollectorRegistry
 
 from streamd.codec.limits import Limits
@@ -33,7 +34,7 @@ from streamd.seats import Seats
 from streamd.sinks.records import outgoing
 from streamd.state import pack
 from streamd.transport.base import Outgoing, Partition
-from streamd.transport.memory import MemoryBroker, MemoryTransport
+from streamd.transport.memory import Fault, MemoryBroker, MemoryTransport
 from streamd.transport.settings import TopicSettings
 
 FEATURES = "streamd.features"
@@ -108,7 +109,7 @@ class World:
 
     def settle(self) -> None:
         until = time.monotonic() + 10
-        while self.pump._restores.busy and time.monotonic() < until:
+        while self.pump._seating._restores.busy and time.monotonic() < until:
             time.sleep(0.001)
 
     def state(self) -> bytes:
@@ -171,16 +172,57 @@ def test_a_delivery_that_fails_is_made_again_and_no_alert_is_lost(fault: str) ->
     assert world.metric("streamd_alerts_total", detector="ks", severity="warning", status="firing") == 1
 
 
-def test_nothing_is_committed_when_told_to_stop_while_the_broker_takes_nothing() -> None:
+class StopsWhenRefused(deque[Fault]):
+    """Faults of a broker that refuses `times` deliveries; at the first of them the pump is told to stop."""
+
+    def __init__(self, world: World, times: int) -> None:
+        super().__init__(["before"] * times)
+        self._pump = world.pump
+
+    def popleft(self) -> Fault:
+        if not self._pump.stopping:
+            self._pump.stop()
+        return super().popleft()
+
+
+def test_told_to_stop_while_a_delivery_is_refused_the_pump_goes_on_trying_and_commits_what_was_processed() -> None:
     world = World()
-    world.turn(1)  # joins
     for envelope in drift(Producer()):
         world.put(envelope)
-    world.broker.deliver_faults.extend(["before"] * 1000)
+    world.broker.deliver_faults = StopsWhenRefused(world, 2)
+    world.pump.run()
+    assert not world.broker.deliver_faults
+    assert len(world.summaries()) == 1
+    assert world.broker.committed("streamd", Partition(FEATURES, 0)) == 3
+
+
+def test_told_to_stop_in_the_middle_of_a_long_pause_the_pump_tries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamd.pump._BACKOFF_SECONDS", (60.0, 60.0))
+    world = World()
+    for envelope in drift(Producer()):
+        world.put(envelope)
+    world.broker.deliver_faults.append("before")
     threading.Timer(0.3, world.pump.stop).start()
+    started = time.monotonic()
+    world.pump.run()
+    assert time.monotonic() - started < 5
+    assert world.broker.committed("streamd", Partition(FEATURES, 0)) == 3
+
+
+def test_told_to_stop_while_the_broker_refuses_for_ever_the_pump_gives_up_in_time_and_commits_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streamd.pump._DRAIN_SECONDS", 0.3)
+    world = World()
+    for envelope in drift(Producer()):
+        world.put(envelope)
+    world.broker.deliver_faults = StopsWhenRefused(world, 10_000)
+    started = time.monotonic()
     with pytest.raises(TransientError, match="nothing of it is committed"):
-        world.turn()
+        world.pump.run()
+    assert 0.3 < time.monotonic() - started < 2
     assert not world.broker.committed("streamd", Partition(FEATURES, 0))
+    assert not world.summaries()
 
 
 def test_a_broker_that_is_away_is_waited_for_and_the_work_goes_on() -> None:
@@ -348,6 +390,25 @@ def test_a_tick_that_had_an_effect_is_repeated_at_its_place() -> None:
     assert again.summaries()[1:] == ["fraud/7: data arrives again"]
 
 
+def test_a_tick_that_changed_something_and_told_nothing_is_repeated_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence in the cool-down of the last one is not told, and counts all the same."""
+    quality: dict[str, DetectorConfig] = {"quality": QualityConfig(type="quality", no_data_seconds=60)}
+    world = World(quality, snapshot_records=100)
+    send = Producer()
+    for seconds in (70, 80):
+        world.put(send.batch({"x": [1.0]}))
+        world.turn(4)
+        world.pump._next_tick = 0.0
+        with monkeypatch.context() as patch:
+            patch.setattr("streamd.pump.time.time", lambda now=T0 / 1000 + seconds: now)
+            world.turn(1)
+    assert len(world.summaries()) == 2  # no data; data arrives again
+    world.transport.close()
+    again = World(quality, broker=world.broker, snapshot_records=100)
+    again.turn(4)
+    assert again.state() == world.state()
+
+
 class Explosive(KsConfig):
     """Its detector raises on a batch of 13 rows."""
 
@@ -439,7 +500,84 @@ def test_a_reload_changes_what_was_changed_and_keeps_the_rest() -> None:
     assert world.metric("streamd_config_reloads_total", outcome="done") == 1
     world.transport.close()
     again = World(broker=world.broker)
-    again.pump._factory = other_settings(again, {"ks": ks, "narrow": KsConfig(type="ks", window_rows=100)})
+    again.pump._seating.factory = other_settings(again, {"ks": ks, "narrow": KsConfig(type="ks", window_rows=100)})
+    again.turn(4)
+    assert again.state() == world.state()
+
+
+def many_streams(world: World, streams: int) -> None:
+    send = Producer()
+    for stream in range(streams):
+        world.put(send.batch({"x": [1.0, 2.0]}, stream=f"s/{stream}"))
+
+
+def snapshots(world: World) -> int:
+    return sum(b"/snapshot/" in (record.key or b"") for record in world.broker.read("streamd.state"))
+
+
+def test_a_snapshot_goes_on_over_several_turns_and_needs_no_more_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamd.keeper.STREAMS_A_TURN", 2)
+    world = World(snapshot_records=30)
+    many_streams(world, 1)
+    world.turn(3)
+    first = snapshots(world)
+    many_streams(world, 40)
+    world.transport._max_records = 10
+    world.turn(4)
+    assert world.broker.committed("streamd", Partition(FEATURES, 0)) == 41
+    assert snapshots(world) == first
+    world.turn(20)  # nothing comes
+    assert snapshots(world) == first + 1
+    world.transport.close()
+    again = World(broker=world.broker, snapshot_records=30)
+    again.turn(3)
+    assert again.state() == world.state()
+    assert again.metric("streamd_batches_judged_total", topic=FEATURES) is None  # read again, not told again
+
+
+def test_a_process_that_ends_while_a_snapshot_is_written_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamd.keeper.STREAMS_A_TURN", 1)
+    expected = World(snapshot_records=1000)
+    many_streams(expected, 40)
+    expected.turn(8)
+    world = World(snapshot_records=20)
+    many_streams(world, 40)
+    world.transport._max_records = 2
+    for _ in range(60):  # turns, by processes of two turns each after the one in which they join
+        world.turn(3)
+        world.transport.close()
+        world = World(broker=world.broker, snapshot_records=20)
+        world.transport._max_records = 2
+        if world.broker.committed("streamd", Partition(FEATURES, 0)) == 40:
+            break
+    for _ in range(60):
+        world.turn(1)
+    assert world.broker.committed("streamd", Partition(FEATURES, 0)) == 40
+    assert world.state() == expected.state()
+
+
+def test_after_a_reload_a_partition_waits_until_its_new_engines_snapshot_is_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the new engine says must not be told while a restart would go back to the old engine's snapshot."""
+    monkeypatch.setattr("streamd.keeper.STREAMS_A_TURN", 2)
+    ks = KsConfig(type="ks", window_rows=200)
+    world = World({"ks": ks}, snapshot_records=1000)
+    many_streams(world, 10)
+    world.turn(4)
+    before = snapshots(world)
+    world.reloaded = other_settings(world, {"ks": ks, "narrow": KsConfig(type="ks", window_rows=100)})
+    world.pump.reload_wanted = True
+    many_streams(world, 1)
+    world.turn(1)
+    while snapshots(world) == before:
+        assert world.broker.committed("streamd", Partition(FEATURES, 0)) == 10
+        world.turn(1)
+    world.turn(2)
+    assert world.broker.committed("streamd", Partition(FEATURES, 0)) == 11
+    world.transport.close()
+    again = World(broker=world.broker)
+    again.pump._seating.factory = other_settings(again, {"ks": ks, "narrow": KsConfig(type="ks", window_rows=100)})
     again.turn(4)
     assert again.state() == world.state()
 
@@ -447,11 +585,11 @@ def test_a_reload_changes_what_was_changed_and_keeps_the_rest() -> None:
 def test_an_invalid_configuration_changes_nothing() -> None:
     world = World()
     world.turn(3)
-    before = world.pump._factory
+    before = world.pump._seating.factory
     world.reloaded = ConfigError("streamd.yaml:3:5 detectors.ks.window_rows: must be at least 2")
     world.pump.reload_wanted = True
     world.turn(1)
-    assert world.pump._factory is before
+    assert world.pump._seating.factory is before
     assert world.metric("streamd_config_reloads_total", outcome="refused") == 1
 
 

@@ -10,7 +10,8 @@ import time
 from streamd.observe.health import Health
 from streamd.watchdog import Watchdog
 health = Health()
-watchdog = Watchdog(health, warn_seconds=0.3, exit_seconds={exit_seconds})
+told_to_stop = False
+watchdog = Watchdog(health, lambda: told_to_stop, 0.3, {exit_seconds}, leave_seconds=0.5)
 health.beat()
 watchdog.start()
 def stuck_in_a_poll():
@@ -38,3 +39,15 @@ def test_a_pump_that_turns_is_left_alone() -> None:
 
 def test_a_pump_that_has_ended_is_left_alone() -> None:
     assert run("watchdog.stop()\nstuck_in_a_poll()", exit_seconds=1.0).returncode == 0
+
+
+def test_a_process_that_was_told_to_stop_and_hangs_in_a_call_of_the_broker_ends_with_0() -> None:
+    ended = run("told_to_stop = True\nstuck_in_a_poll()\nprint('came back')", exit_seconds=60.0)
+    assert ended.returncode == 0
+    assert "stopped without the broker's answer" in ended.stdout
+    assert "came back" not in ended.stdout
+
+
+def test_a_process_that_leaves_in_time_is_not_hurried() -> None:
+    ended = run("told_to_stop = True\nwatchdog.stop()\nstuck_in_a_poll()\nprint('came back')", exit_seconds=60.0)
+    assert (ended.returncode, ended.stdout) == (0, "came back\n")

@@ -117,7 +117,7 @@ def command_record(command: Command, topic: str, source: str) -> Outgoing:
         "reason": command.reason,
         "issued_at": rfc3339(command.issued_at_ms),
         "expires_at": rfc3339(command.expires_at_ms),
-    }
+    } | ({} if command.author is None else {"author": command.author})
     headers = _cloud_event(command.id, source, COMMAND_TYPE, command.target, command.issued_at_ms)
     return Outgoing(topic, _utf8(command.target), _json(value), headers)
 

@@ -1,7 +1,7 @@
 """State ↔ records of the compacted state topic: parts, each in chunks, checked before they are believed. Pure.
 
     key      <owner>/<part>/<chunk>    streamd/streamd.features/3/snapshot/0/2
-    headers  state-version 1 · state-offset 4711 · state-chunk 2/5 · state-sha256 of the whole part
+    headers  state-version 2 · state-offset 4711 · state-chunk 2/5 · state-sha256 of the whole part
     value    one chunk of the zstd frame; null: the chunk is gone
 
 An owner is a group's partition. All of its records go to one partition of the state topic, whatever their key.
@@ -20,7 +20,7 @@ from streamd.errors import ConfigError
 from streamd.model import Envelope
 from streamd.transport.base import Outgoing, Partition
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 CHUNK_BYTES = 900_000
 """Below 1 MB, Kafka's default limit of a record: the topic may have been made by somebody else."""
