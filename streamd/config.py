@@ -75,6 +75,9 @@ class Config(Settings):
     streams: tuple[StreamRule, ...] = ()
     """What is different for some streams. The first rule that matches a stream's name is the only one that applies."""
 
+    workers: int = Field(default=1, ge=1, le=256)
+    """Processes that share the partitions: one keeps one core busy. More than partitions have nothing to do."""
+
     admin: AdminSettings = AdminSettings()
     """Where metrics, health and the live page are served."""
 

@@ -48,8 +48,10 @@ def example() -> str:
             lines += ["detectors:", DETECTORS.rstrip(), *_detectors()]
         elif name == "streams":
             lines += STREAMS.splitlines()
-        else:
+        elif _is_section(field):
             lines += [f"{name}:", *_fields(field.annotation, "  ")]
+        else:
+            lines.append(f"{name}: {_default(field)}")
     return "\n".join(lines) + "\n"
 
 
@@ -70,11 +72,15 @@ def _fields(model: Any, indent: str) -> Iterator[str]:
         if name == "type":
             continue  # is the detector's name
         yield from _comment(" ".join(filter(None, (field.description, _one_of(field)))), indent)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        if _is_section(field):
             yield f"{indent}{name}:"
             yield from _fields(field.annotation, indent + "  ")
         else:
             yield f"{indent}{name}: {_default(field)}"
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 
 
 def _one_of(field: FieldInfo) -> str:
@@ -145,7 +151,7 @@ def json_schema() -> dict[str, Any]:
             for name, config in DETECTOR_TYPES.items()
         ],
     }
-    for definition in definitions.values():
+    for definition in (schema, *definitions.values()):
         for key, field in definition.get("properties", {}).items():
             definition["properties"][key] = _or_looked_up(field)
     definitions["LookedUp"] = _LOOKED_UP

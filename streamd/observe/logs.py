@@ -45,6 +45,7 @@ def configure(
     stream: TextIO | None = None,
     clock: Callable[[], float] = time.time,
     secrets: Collection[str] = (),
+    worker: int | None = None,
 ) -> OneLineHandler:
     """Send every log line of the process through one handler; a second call replaces the first.
 
@@ -53,6 +54,7 @@ def configure(
         stream: where to write; stderr.
         clock: epoch seconds, for the time stamps and for what is a repeat.
         secrets: values that must not appear in any line, wherever they come from.
+        worker: this process's number, where several write to one stream; it is in every line.
 
     Returns:
         The handler; its `close` says what is still counted, which the end of the process does by itself.
@@ -60,7 +62,7 @@ def configure(
     stream = sys.stderr if stream is None else stream
     as_json = settings.format == "json" or (settings.format == "auto" and not stream.isatty())
     handler = OneLineHandler(stream, clock, secrets)
-    handler.setFormatter(_formatter(as_json, colors=not as_json and stream.isatty()))
+    handler.setFormatter(_formatter(as_json, colors=not as_json and stream.isatty(), worker=worker))
     level = logging.getLevelName(settings.level.upper())
     root = logging.getLogger()
     for old in [h for h in root.handlers if isinstance(h, OneLineHandler)]:
@@ -186,7 +188,7 @@ def _identity(record: logging.LogRecord) -> tuple[Any, ...]:
     return (record.name, record.levelno, str(said.get("event")), *(str(said.get(key)) for key in _IDENTITY_KEYS))
 
 
-def _formatter(as_json: bool, colors: bool) -> logging.Formatter:
+def _formatter(as_json: bool, colors: bool, worker: int | None) -> logging.Formatter:
     if as_json:
         # `str` for what JSON does not know: a line must never be lost for its values.
         final: list[Processor] = [structlog.processors.JSONRenderer(default=str)]
@@ -196,6 +198,7 @@ def _formatter(as_json: bool, colors: bool) -> logging.Formatter:
         final = [_printable, console]
     processors: list[Processor] = [
         _stamped,
+        *([] if worker is None else [_numbered(worker)]),
         structlog.processors.format_exc_info,
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         _masked,
@@ -215,6 +218,14 @@ def _stamped(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDic
         event["repeated"] = record.repeated
         event.pop("exc_info", None)  # told in full the first time
     return event
+
+
+def _numbered(worker: int) -> Processor:
+    def numbered(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        event["worker"] = worker
+        return event
+
+    return numbered
 
 
 def _masked(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,6 +140,25 @@ def test_a_second_signal_ends_at_once(embedded_broker: EmbeddedBroker, start_dae
     daemon = start_daemon("127.0.0.1:9", start=True)  # nobody is there
     daemon.wait(lambda: bool(daemon.logged("waiting for it")))
     assert daemon.stop(signal.SIGINT) in (0, 130)
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("away", [signal.SIGKILL, signal.SIGSTOP])
+def test_told_to_stop_while_the_broker_is_away_it_ends_in_time(away: signal.Signals, start_daemon: StartDaemon) -> None:
+    """Refused at once, or never answered: what is not committed comes again."""
+    with EmbeddedBroker() as broker:
+        daemon = start_daemon(broker.bootstrap_servers, **FAST)
+        daemon.wait_until_ready()
+        send_drift(daemon, "one/1")
+        daemon.wait(lambda: daemon.metric("streamd_batches_judged_total") > 0)
+        send_drift(daemon, "two/1")
+        assert broker.pid is not None
+        os.kill(broker.pid, away)
+        started = time.monotonic()
+        assert daemon.stop() == 0
+        seconds = time.monotonic() - started
+        os.kill(broker.pid, signal.SIGCONT)
+    assert seconds < 6  # 4.5 and what a busy machine adds
 
 
 @pytest.mark.kafka

@@ -60,6 +60,14 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_a_workers_number_is_in_every_line_whoever_wrote_it() -> None:
+    stream = io.StringIO()
+    configure(LogSettings(format="json"), stream=stream, worker=1)
+    structlog.get_logger("streamd.pump").info("partitions assigned")
+    logging.getLogger("kafka.client").warning("no broker")
+    assert [json.loads(line)["worker"] for line in stream.getvalue().splitlines()] == [1, 1]
+
+
 def test_a_line_is_json_with_time_level_logger_event_and_values() -> None:
     logged = Logged()
     structlog.get_logger("streamd.pump").info("partitions assigned", partitions=["t/0", "t/1"])

@@ -20,9 +20,9 @@ from brokers import free_port
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamd.observe.families import FAMILIES
+from streamd.observe.families import FAMILIES, FLEET_FAMILIES
 
-_DECLARED = {family.name for family in FAMILIES}
+_DECLARED = {family.name for family in (*FAMILIES, *FLEET_FAMILIES)}
 
 
 class Daemon:
