@@ -26,6 +26,7 @@ class Verb(NamedTuple):
 VERBS = (
     Verb("run", "streamd.cli.run", "Watch every stream on Kafka until stopped.", "Watch"),
     Verb("demo", "streamd.cli.demo", "See it work: a broker, real data, the daemon, alerts.", "Watch"),
+    Verb("top", "streamd.cli.top", "Show a running daemon's streams live, worst first.", "Watch"),
     Verb("tail", "streamd.cli.tail", "Show alerts as they fire, as sentences.", "Watch"),
     Verb("send", "streamd.cli.send", "Send the rows of a file as feature batches.", "Data"),
     Verb("replay", "streamd.cli.replay", "Back-test detectors on a recording, topic or table.", "Data"),
@@ -33,6 +34,7 @@ VERBS = (
     Verb("dlq", "streamd.cli.dlq", "List, show and send back records that could not be used.", "Data"),
     Verb("check", "streamd.cli.check", "Check configuration, files, models and broker in turn.", "Set up"),
     Verb("doctor", "streamd.cli.doctor", "Probe the broker: what it guarantees, what to mend.", "Set up"),
+    Verb("health", "streamd.cli.health", "Ask a running daemon whether it is ready; exit 0 or 1.", "Set up"),
     Verb("config", "streamd.cli.config_show", "Show the configuration, and where each value comes from.", "Set up"),
     Verb("schema", "streamd.cli.schema", "Print the JSON Schema of a message or of the configuration.", "Set up"),
     Verb("asyncapi", "streamd.cli.asyncapi", "Print the AsyncAPI document of the configured topics.", "Set up"),

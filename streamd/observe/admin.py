@@ -23,14 +23,23 @@ from starlette.routing import Route
 from streamd.errors import ConfigError
 from streamd.observe.board import Board
 from streamd.observe.health import Health
+from streamd.observe.live.feed import Feed
+from streamd.observe.live.page import CONTENT_SECURITY_POLICY, PAGE
 from streamd.observe.logs import mask
-from streamd.observe.page import CONTENT_SECURITY_POLICY, PAGE
+from streamd.observe.settings import url_of
 
 log = structlog.get_logger("streamd.admin")
 
-_STREAMS_DEFAULT = 100  # what the page shows
-_STREAMS_MAX = 10_000  # in one answer: some megabytes
+STREAMS_DEFAULT = 100
+STREAMS_MAX = 10_000  # in one answer: some megabytes
 
+_PAGE_HEADERS = {
+    "content-security-policy": CONTENT_SECURITY_POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
+_UNREAD_SECONDS = 20.0  # a client that takes nothing of what waits for it for so long is ended by the kernel
 _START_SECONDS = 10.0
 _STOP_SECONDS = 3.0
 
@@ -58,30 +67,30 @@ def create_app(
 
     def livez(_request: Request) -> Response:
         report = health.report()
-        return _json({"live": report.live, "beat_seconds": report.beat_seconds}, 200 if report.live else 503)
+        return json_response({"live": report.live, "beat_seconds": report.beat_seconds}, 200 if report.live else 503)
 
     def readyz(_request: Request) -> Response:
         report = health.report()
         body = {"ready": report.ready, "state": report.state.value, "reasons": list(report.reasons)}
-        return _json(body, 200 if report.ready else 503)
+        return json_response(body, 200 if report.ready else 503)
 
     def version_(_request: Request) -> Response:
-        return _json({"version": version})
+        return json_response({"version": version})
 
     def config(_request: Request) -> Response:
         whole = orjson.loads(config_json()) if callable(config_json) else config_json
-        return _json(mask(whole))
+        return json_response(mask(whole))
 
     def streams(request: Request) -> Response:
         try:
-            limit = _whole_number(request, "limit", _STREAMS_DEFAULT, _STREAMS_MAX)
-            offset = _whole_number(request, "offset", 0, 2**31)
+            limit = whole_number(request, "limit", STREAMS_DEFAULT, STREAMS_MAX)
+            offset = whole_number(request, "offset", 0, 2**31)
         except ValueError as error:
-            return _json({"error": str(error)}, 400)
-        return _json(board.page(limit, offset, request.query_params.get("search", "")))
+            return json_response({"error": str(error)}, 400)
+        return json_response(board.page(limit, offset, request.query_params.get("search", "")))
 
     def page(_request: Request) -> Response:
-        return HTMLResponse(PAGE, headers={"content-security-policy": CONTENT_SECURITY_POLICY})
+        return HTMLResponse(PAGE, headers=_PAGE_HEADERS)
 
     handlers = {
         "/": page,
@@ -92,7 +101,11 @@ def create_app(
         "/config": config,
         "/streams": streams,
     }
-    return Starlette(routes=[Route(path, handler) for path, handler in handlers.items()])
+    feed = Feed(board, health)
+    routes = [Route(path, handler) for path, handler in handlers.items()]
+    app = Starlette(routes=[*routes, Route("/events", feed, methods=["GET"])])
+    app.state.feed = feed
+    return app
 
 
 class AdminServer:
@@ -114,9 +127,7 @@ class AdminServer:
 
     @property
     def url(self) -> str:
-        host, port = self.address
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return url_of(*self.address)
 
     def start(self) -> None:
         """Listen and serve; returns when requests are answered.
@@ -140,7 +151,7 @@ class AdminServer:
             timeout_keep_alive=15,
             timeout_graceful_shutdown=1,
         )
-        self._server = _Server(settings)
+        self._server = _Server(settings, getattr(self._app.state, "feed", None))
         # A daemon thread: a reader that never finishes must not hold the process when it is told to go.
         self._thread = threading.Thread(target=self._server.run, args=([listener],), name="admin", daemon=True)
         self._thread.start()
@@ -168,13 +179,19 @@ def serve(app: Starlette, host: str, port: int) -> AdminServer:
 class _Server(uvicorn.Server):
     """Says when it answers. Off the main thread uvicorn touches no signal."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, feed: Feed | None) -> None:
         super().__init__(config)
         self.answering = threading.Event()
+        self._feed = feed
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.answering.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._feed is not None:  # its answers never end by themselves
+            self._feed.close()
+        await super().shutdown(sockets)
 
 
 def _listener(host: str, port: int) -> socket.socket:
@@ -187,6 +204,8 @@ def _listener(host: str, port: int) -> socket.socket:
         try:
             # Otherwise a restart would wait for the connections of the last process to be forgotten.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; accepted connections inherit it
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * _UNREAD_SECONDS))
             listener.bind(address)
             listener.listen(128)
         except OSError:
@@ -201,7 +220,8 @@ def _listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _whole_number(request: Request, name: str, default: int, maximum: int) -> int:
+def whole_number(request: Request, name: str, default: int, maximum: int) -> int:
+    """A number of the query. Raises ValueError with a sentence for whoever asked."""
     text = request.query_params.get(name)
     if text is None:
         return default
@@ -210,6 +230,7 @@ def _whole_number(request: Request, name: str, default: int, maximum: int) -> in
     return int(text)
 
 
-def _json(body: Any, status: int = 200) -> Response:
+def json_response(body: Any, status: int = 200) -> Response:
+    """An answer that nobody may keep for later."""
     headers = {"cache-control": "no-store"}
     return Response(orjson.dumps(body, default=str), status, headers, media_type="application/json")

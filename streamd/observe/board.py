@@ -10,9 +10,11 @@ The engines bound it: a stream leaves when its engine forgets it (evicted, reset
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,11 +28,14 @@ from streamd.model import (
     StreamChanged,
     Verdict,
 )
+from streamd.observe.live.looks import Looks
+from streamd.observe.trace import Trace
 
 Place = tuple[str, int]
 """A topic and the number of one of its partitions."""
 
 _NOTES_MAX = 5  # per stream, the newest: what happened before is in the log
+_GAP_WEIGHT = 0.2  # of the newest gap between two batches: the usual one is that of the last five or so
 _WORST_COLUMNS_MAX = 3  # per judgement: enough to see what moved; the alert names the rest
 
 
@@ -51,6 +56,10 @@ class StreamView:
         severity: the gravest alert that fires now; NONE when none does.
         reference: where normal comes from, in words; None while there is none.
         rows, batches: since this process holds the stream.
+        heard_at: when this process took its last batch, epoch seconds; None before the first.
+        gap_seconds: usual time between two batches, by the same clock.
+        trace: how near it was to an alarm of late, see `trace`.
+        revision: larger with every change.
     """
 
     stream: str
@@ -64,6 +73,10 @@ class StreamView:
     readings: tuple[Reading, ...]
     firing: tuple[Alert, ...]
     notes: tuple[str, ...]
+    heard_at: float | None
+    gap_seconds: float
+    trace: bytes
+    revision: int
 
     @property
     def state(self) -> str:
@@ -102,31 +115,65 @@ class _Stream:
     readings: dict[tuple[str, tuple[str, ...]], Reading] = field(default_factory=dict)
     firing: dict[tuple[str, str, str], Alert] = field(default_factory=dict)
     notes: deque[str] = field(default_factory=lambda: deque(maxlen=_NOTES_MAX))
+    heard_at: float | None = None
+    gap_seconds: float = 0.0
+    trace: Trace = field(default_factory=Trace)
+    revision: int = 0
+
+
+class Standing(NamedTuple):
+    """What is needed of a stream to find its place among ten thousand: far less than a StreamView.
+
+    Attributes:
+        nearness: the last point of its trace.
+    """
+
+    place: Place
+    stream: str
+    severity: Severity
+    judged: bool
+    referred: bool
+    heard_at: float | None
+    gap_seconds: float
+    nearness: int
+    revision: int
 
 
 class Board:
-    """The streams that this process holds."""
+    """The streams that this process holds.
 
-    def __init__(self) -> None:
+    Args:
+        clock: epoch seconds, for what was heard when.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._places: dict[Place, dict[str, _Stream]] = {}
+        self._revision = 0
+        self.looks = Looks()
+        """Histograms of streams that somebody looks at."""
 
     # --- The writer ---
 
     def observe(self, effects: Iterable[Effect], topic: str, partition: int) -> None:
         """Take in what the engine of one partition said."""
+        now = self._clock()
         with self._lock:
             streams = self._places.setdefault((topic, partition), {})
             for effect in effects:
                 match effect:
                     case BatchJudged():
-                        _judged(streams, effect)
+                        _judged(streams, effect, now)
                     case Alert():
                         _alerted(streams, effect)
                     case StreamChanged():
                         _changed(streams, effect)
                     case _:
-                        pass
+                        continue
+                self._revision += 1
+                if effect.stream in streams:
+                    streams[effect.stream].revision = self._revision
 
     def revoked(self, partitions: Collection[Place]) -> None:
         """These partitions' streams are another process's now."""
@@ -147,6 +194,29 @@ class Board:
             with self._lock:
                 views.append(_view(place, name, stream))
         return views
+
+    def view(self, place: Place, name: str) -> StreamView | None:
+        """A copy of one stream; None where it is not here."""
+        with self._lock:
+            stream = self._places.get(place, {}).get(name)
+            return _view(place, name, stream) if stream is not None else None
+
+    def standings(self) -> list[Standing]:
+        """All streams, in short. Not locked while it reads: each value is one reference, and the next look is soon."""
+        return [
+            Standing(
+                place,
+                name,
+                stream.severity,
+                bool(stream.judgements),
+                stream.reference is not None,
+                stream.heard_at,
+                stream.gap_seconds,
+                stream.trace.last,
+                stream.revision,
+            )
+            for place, name, stream in self._all()
+        ]
 
     def page(self, limit: int, offset: int = 0, search: str = "") -> dict[str, JsonValue]:
         """`limit` streams from `offset` on, worst first, of those whose name contains `search`.
@@ -169,13 +239,18 @@ class Board:
             ]
 
 
-def _judged(streams: dict[str, _Stream], effect: BatchJudged) -> None:
+def _judged(streams: dict[str, _Stream], effect: BatchJudged, now: float) -> None:
     stream = streams.get(effect.stream)
     if stream is None:
         stream = streams[effect.stream] = _Stream()
     stream.rows += effect.rows
     stream.batches += 1
     stream.event_time_ms = effect.event_time_ms
+    if stream.heard_at is not None:
+        gap = now - stream.heard_at
+        stream.gap_seconds += _GAP_WEIGHT * (gap - stream.gap_seconds) if stream.gap_seconds else gap
+    stream.heard_at = now
+    stream.trace.add(effect.outcomes, effect.severities, now)
     severities = iter(effect.severities)
     for outcome in effect.outcomes:
         if isinstance(outcome, Verdict):
@@ -210,6 +285,7 @@ def _changed(streams: dict[str, _Stream], effect: StreamChanged) -> None:
             stream.judgements.clear()
             stream.readings.clear()
             stream.notes.clear()
+            stream.trace = Trace()
         case "fitted" | "not_fitted" | "acknowledged":
             if effect.stream in streams:  # an acknowledgement may name any stream
                 streams[effect.stream].notes.append(effect.detail)
@@ -228,6 +304,10 @@ def _view(place: Place, name: str, stream: _Stream) -> StreamView:
         readings=tuple(stream.readings.values()),
         firing=tuple(stream.firing.values()),
         notes=tuple(stream.notes),
+        heard_at=stream.heard_at,
+        gap_seconds=stream.gap_seconds,
+        trace=bytes(stream.trace.points),
+        revision=stream.revision,
     )
 
 

@@ -26,6 +26,8 @@ class Family:
 _WORK_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 # From one acknowledgement of a near broker to the delivery timeout.
 _DELIVERY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+# From an empty state topic to one of gigabytes, or a long way to read again.
+_RESTORE_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 _FIT_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
 
 # --- Records in and out ---------------------------------------------------------------------------
@@ -91,6 +93,20 @@ PARTITIONS_PAUSED = Family(
     "gauge",
     (),
     "Partitions that are not fetched, because the daemon is behind or waits for a fit. Should return to 0.",
+)
+PARTITIONS_RESTORING = Family(
+    "streamd_partitions_restoring",
+    "gauge",
+    (),
+    "Assigned partitions whose state is not yet as it was: nothing new is judged there. Back to 0 within seconds.",
+)
+RESTORE_SECONDS = Family(
+    "streamd_restore_seconds",
+    "histogram",
+    (),
+    "Time from a partition's assignment until it is live: read the state, then the input since the snapshot. "
+    "Long: take snapshots more often (engine.snapshot_records).",
+    _RESTORE_SECONDS,
 )
 ASSIGNMENTS = Family(
     "streamd_partition_assignments_total",
@@ -204,6 +220,12 @@ STREAM_SEVERITY = Family(
     "The gravest alert that fires on a stream now: 0 none, 1 info, 2 warning, 3 critical. "
     "`other`: the gravest among the streams over the label cap.",
 )
+ALERTS_FIRING = Family(
+    "streamd_alerts_firing",
+    "gauge",
+    ("stream", "detector", "severity"),
+    "Alerts that fire now. `other`: all of them on the streams over the label cap.",
+)
 WINDOW_STATISTIC = Family(
     "streamd_window_statistic",
     "gauge",
@@ -258,3 +280,21 @@ BUILD_INFO = Family(
 )
 
 FAMILIES: tuple[Family, ...] = tuple(value for value in globals().values() if isinstance(value, Family))
+
+# --- The parent of several workers: told by it alone ----------------------------------------------
+
+WORKER_UP = Family(
+    "streamd_worker_up",
+    "gauge",
+    ("worker",),
+    "Whether a worker of `streamd run --workers` answered this scrape; its own series are missing where it is 0. "
+    "0 for long: it dies at each start, and the log says of what; the others hold its partitions.",
+)
+WORKER_RESTARTS = Family(
+    "streamd_worker_restarts_total",
+    "counter",
+    ("worker",),
+    "Times that a worker ended by itself and was started again. Rising: a bug, or too little memory: see the log.",
+)
+
+FLEET_FAMILIES: tuple[Family, ...] = (WORKER_UP, WORKER_RESTARTS)

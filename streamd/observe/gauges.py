@@ -4,7 +4,8 @@ Setting a gauge per feature per batch would cost more than judging the batch, so
 outcome into the Board, and this collector turns the Board into samples at scrape time.
 
     streams in the order seen:  a  b  c │ d  e  f …        stream_labels_max = 3
-    label:                      a  b  c │ `other` ──▶ the worst of them: largest effect, smallest p-value
+    label:                      a  b  c │ `other` ──▶ the worst of them: largest effect, smallest p-value;
+                                                      of alerts that fire, how many
 
 The same holds for the features of a stream. A label is kept for as long as the stream is on the Board.
 """
@@ -29,6 +30,7 @@ OTHER = "other"
 
 STREAM_FAMILIES = (
     families.STREAM_SEVERITY,
+    families.ALERTS_FIRING,
     families.WINDOW_STATISTIC,
     families.WINDOW_STATISTIC_THRESHOLD,
     families.VERDICT_EFFECT,
@@ -77,6 +79,8 @@ class StreamGauges(Collector):
         named = self._features.get((view.place, view.stream))
         stream = view.stream if named is not None else OTHER
         samples.add(families.STREAM_SEVERITY, (stream,), float(view.severity))
+        for alert in view.firing:
+            samples.count(families.ALERTS_FIRING, (stream, alert.detector, alert.severity.word))
         for reading in view.readings:
             window = (stream, reading.detector)
             samples.add(families.WINDOW_STATISTIC_THRESHOLD, window, reading.threshold)
@@ -119,6 +123,11 @@ class _Samples:
             values[labels] = min(before, value)
         else:
             values[labels] = max(before, value)
+
+    def count(self, family: Family, labels: tuple[str, ...]) -> None:
+        """One more with these labels."""
+        values = self._values[family]
+        values[labels] = values.get(labels, 0.0) + 1.0
 
     def add_columns(
         self, family: Family, labels: tuple[str, ...], columns: list[str] | None, values: FloatArray

@@ -11,7 +11,7 @@ import re
 import threading
 from collections import Counter as Tally
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -19,6 +19,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from streamd import __version__
+from streamd.errors import Reason
 from streamd.model import (
     Alert,
     BatchJudged,
@@ -26,6 +27,7 @@ from streamd.model import (
     DeadLetter,
     Effect,
     Envelope,
+    Mode,
     Severity,
     StreamChanged,
     TelemetryCounted,
@@ -36,10 +38,18 @@ from streamd.observe.board import Board, Place
 from streamd.observe.families import FAMILIES, Family
 from streamd.observe.gauges import OTHER, STREAM_FAMILIES, StreamGauges
 from streamd.observe.settings import MetricSettings
+from streamd.policy import Action
 
 _PARTITION_FAMILIES = (families.LAG, families.EVENT_TIME)
 _CAUSES_MAX = 20  # distinct values of `cause`: it is a class name or a fixed word, so more is somebody's mistake
 _WORDS = {severity: severity.word for severity in Severity}
+_COMMANDS = sorted(set(get_args(Action)) - {"none", "review"})
+_CHANGES = get_args(get_type_hints(StreamChanged)["what"])
+_OUTCOMES = {
+    families.ASSIGNMENTS: ("assigned", "revoked"),
+    families.CONFIG_RELOADS: ("done", "refused"),
+    families.FIT_SECONDS: ("done", "failed"),
+}
 
 
 class Metrics:
@@ -60,10 +70,13 @@ class Metrics:
         self._partitions = PartitionGauges()
         self._assigned: set[Place] = set()
         self._causes: set[str] = set()
+        self._topics: set[str] = set()
+        self._detectors: set[str] = set()
         registry.register(self._partitions)
         registry.register(StreamGauges(board, settings))
         ProcessCollector(registry=registry)
         self._child(families.BUILD_INFO, __version__, platform.python_version()).set(1)
+        self._begin()
 
     def _child(self, family: Family, *labels: str) -> Any:
         """The counter, gauge or histogram with these labels. prometheus_client's own look-up costs 1 µs more."""
@@ -73,6 +86,34 @@ class Metrics:
             metric = self._metrics[family]
             child = self._children[key] = metric.labels(*labels) if labels else metric
         return child
+
+    # A counter that is first seen at 1 has not risen, to Prometheus: what is rare and matters begins at 0.
+
+    def _begin(self) -> None:
+        for command in _COMMANDS:
+            for mode in get_args(Mode):
+                self._child(families.COMMANDS, command, mode)
+        for change in _CHANGES:
+            self._child(families.STREAM_CHANGES, change)
+        for family, outcomes in _OUTCOMES.items():
+            for outcome in outcomes:
+                self._child(family, outcome)
+
+    def _begin_topic(self, topic: str) -> None:
+        self._topics.add(topic)
+        for family in (families.RECORDS_CONSUMED, families.BYTES_CONSUMED, families.RECORDS_SKIPPED):
+            self._child(family, topic)
+        for reason in Reason:
+            self._child(families.RECORDS_REJECTED, topic, reason.value)
+
+    def _begin_detector(self, detector: str) -> None:
+        self._detectors.add(detector)
+        self._child(families.DETECTOR_CRASHES, detector)
+        for severity, word in _WORDS.items():
+            self._child(families.VERDICTS, detector, word)
+            if severity >= Severity.WARNING:
+                for status in ("firing", "resolved"):
+                    self._child(families.ALERTS, detector, word, status)
 
     # --- Effects ---
 
@@ -102,6 +143,8 @@ class Metrics:
         self._child(families.ROWS_JUDGED, topic).inc(effect.rows)
         verdicts = (outcome for outcome in effect.outcomes if isinstance(outcome, Verdict))
         for verdict, severity in zip(verdicts, effect.severities, strict=True):
+            if verdict.detector not in self._detectors:
+                self._begin_detector(verdict.detector)
             self._child(families.VERDICTS, verdict.detector, _WORDS[severity]).inc()
         self._partitions.event_at(topic, partition, effect.event_time_ms)
 
@@ -137,6 +180,8 @@ class Metrics:
 
     def assigned(self, partitions: Collection[Place]) -> None:
         """These partitions are ours from here on."""
+        for topic in {topic for topic, _ in partitions} - self._topics:
+            self._begin_topic(topic)
         self._assigned.update((topic, number) for topic, number in partitions)
         self._child(families.ASSIGNMENTS, "assigned").inc(len(partitions))
         self._child(families.PARTITIONS_ASSIGNED).set(len(self._assigned))
@@ -157,6 +202,13 @@ class Metrics:
 
     def partitions_paused(self, partitions: int) -> None:
         self._child(families.PARTITIONS_PAUSED).set(partitions)
+
+    def partitions_restoring(self, partitions: int) -> None:
+        self._child(families.PARTITIONS_RESTORING).set(partitions)
+
+    def restored(self, seconds: float) -> None:
+        """A partition is live, so long after it was assigned."""
+        self._child(families.RESTORE_SECONDS).observe(seconds)
 
     def engine_sizes(self, streams: int, state_bytes: int) -> None:
         """What all engines of the process hold."""

@@ -37,3 +37,9 @@ class MetricSettings(Settings):
 
     feature_labels_max: int = Field(default=50, ge=0)
     """Features of each stream with metrics of their own; the rest are counted together as `other`."""
+
+
+def url_of(host: str, port: int) -> str:
+    """Where to ask for the admin HTTP: what listens everywhere is reached at this machine's own address."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

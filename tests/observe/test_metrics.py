@@ -26,7 +26,7 @@ from streamd.model import (
     TelemetryCounted,
 )
 from streamd.observe.board import Board
-from streamd.observe.families import FAMILIES
+from streamd.observe.families import FAMILIES, FLEET_FAMILIES
 from streamd.observe.metrics import Metrics
 from streamd.observe.settings import MetricSettings
 from streamd.transport.base import Partition
@@ -84,6 +84,8 @@ def busy(judged: Make, verdict: Make, reading: Make, alert: Make) -> World:
     world.metrics.lags({Partition(TOPIC, 0): 12, Partition(TOPIC, 1): 0})
     world.metrics.broker_available(True)
     world.metrics.partitions_paused(1)
+    world.metrics.partitions_restoring(1)
+    world.metrics.restored(0.7)
     world.metrics.engine_sizes(5, 4096)
     world.metrics.fit_finished(1.5, True)
     return world
@@ -91,7 +93,7 @@ def busy(judged: Make, verdict: Make, reading: Make, alert: Make) -> World:
 
 def test_the_names_types_and_labels_are_those_that_were_promised() -> None:
     """Change tests/golden/metrics.txt only together with the CHANGELOG: dashboards and alert rules hang on it."""
-    lines = [f"{f.name} {f.kind} {','.join(f.labels)}".rstrip() for f in FAMILIES]
+    lines = [f"{f.name} {f.kind} {','.join(f.labels)}".rstrip() for f in (*FAMILIES, *FLEET_FAMILIES)]
     assert GOLDEN.read_text().splitlines() == sorted(lines)
 
 
@@ -156,9 +158,27 @@ def test_events_of_the_shell_are_counted_as_what_they_are(busy: World) -> None:
     assert busy.value("streamd_consumer_lag_records", topic=TOPIC, partition="0") == 12
     assert busy.value("streamd_broker_up") == 1
     assert busy.value("streamd_partitions_paused") == 1
+    assert busy.value("streamd_partitions_restoring") == 1
+    assert busy.value("streamd_restore_seconds_sum") == 0.7
     assert busy.value("streamd_streams") == 5
     assert busy.value("streamd_state_bytes") == 4096
     assert busy.value("streamd_fit_seconds_count", outcome="done") == 1
+
+
+def test_what_is_rare_and_matters_begins_at_zero_so_that_its_first_time_is_a_rise(judged: Make, verdict: Make) -> None:
+    world = World()
+    world.metrics.assigned([Partition(TOPIC, 0)])
+    world.observe(judged("a", verdict("ks")))
+    assert world.value("streamd_alerts_total", detector="ks", severity="critical", status="firing") == 0
+    assert world.value("streamd_verdicts_total", detector="ks", severity="warning") == 0
+    assert world.value("streamd_detector_crashes_total", detector="ks") == 0
+    assert world.value("streamd_commands_total", command="rollback", mode="enforce") == 0
+    assert world.value("streamd_stream_changes_total", change="evicted") == 0
+    assert world.value("streamd_config_reloads_total", outcome="refused") == 0
+    assert world.value("streamd_fit_seconds_count", outcome="failed") == 0
+    assert world.value("streamd_records_skipped_total", topic=TOPIC) == 0
+    for reason in Reason:
+        assert world.value("streamd_records_rejected_total", topic=TOPIC, reason=reason.value) == 0
 
 
 def test_verdicts_are_counted_by_their_own_grades(judged: Make, verdict: Make, reading: Make) -> None:
@@ -225,6 +245,7 @@ def test_streams_over_the_cap_are_shown_together_by_the_worst_of_them(judged: Ma
     assert world.value("streamd_verdict_effect", **other) == 0.5
     assert world.value("streamd_verdict_p_value", **other) == 0.3
     assert world.value("streamd_stream_severity", stream="other") == 3
+    assert world.value("streamd_alerts_firing", stream="other", detector="ks", severity="critical") == 1
     assert {s.labels["stream"] for s in world.samples("streamd_verdict_effect")} == {"first", "other"}
 
 
@@ -265,8 +286,41 @@ def test_ten_thousand_streams_are_as_many_series_as_the_caps_allow(judged: Make,
     assert len(world.samples("streamd_stream_severity")) == 21
 
 
+def test_alerts_that_fire_are_counted_until_they_are_resolved(alert: Make) -> None:
+    world = World(streams=1)
+    world.observe(alert("a", test="t"), alert("a"), alert("a", Severity.CRITICAL, detector="chi2"))
+    world.observe(alert("b"), alert("c"), alert("c", test="t"), alert("c", test="t", status="resolved"))
+    firing = {tuple(s.labels.values()): s.value for s in world.samples("streamd_alerts_firing")}
+    assert firing == {("a", "ks", "warning"): 2, ("a", "chi2", "critical"): 1, ("other", "ks", "warning"): 2}
+
+
+@pytest.mark.slow
+def test_ten_thousand_streams_cost_no_more_series_than_those_that_the_default_caps_let_in(
+    judged: Make, verdict: Make, reading: Make, alert: Make
+) -> None:
+    """All that is exposed, with alerts on every stream, 60 features each and more reasons than streams."""
+    caps = MetricSettings()
+
+    def exposed(streams: int) -> int:
+        world = World(caps.stream_labels_max, caps.feature_labels_max)
+        columns = tuple(f"f{i}" for i in range(60))
+        outcomes = (verdict("ks", columns), reading("ks", columns), verdict("chi2", columns))
+        for i in range(streams):
+            effects: list[Effect] = [StreamChanged(f"s{i}", "seen", ""), judged(f"s{i}", *outcomes), alert(f"s{i}")]
+            world.observe(
+                *effects,
+                replace(COMMAND, id=str(i), target=f"s{i}"),
+                DeadLetter(ENVELOPE, "decode", Reason.EMPTY, f"{i}"),
+            )
+        return sum(len(family.samples) for family in world.registry.collect())
+
+    few, many = exposed(caps.stream_labels_max + 1), exposed(10_000)
+    assert few == many
+    assert many < (caps.stream_labels_max + 1) * (caps.feature_labels_max + 1) * 5 + 1000
+
+
 def test_the_readme_names_no_metric_that_is_not_declared() -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text()
     named = set(re.findall(r"streamd_[a-z_]+", text)) - {"streamd_"}
     assert named
-    assert named <= {family.name for family in FAMILIES}
+    assert named <= {family.name for family in (*FAMILIES, *FLEET_FAMILIES)}
