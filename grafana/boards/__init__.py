@@ -1,0 +1,1 @@
+"""The dashboards, one module each, made of `frame`, `panels` and `queries`."""

@@ -1,0 +1,130 @@
+"""The frame that all dashboards share: variables, links to the others, annotations, places of panels.
+
+A dashboard is Grafana's own JSON (schema 39, Grafana 11 and newer) as dicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from boards.panels import DATASOURCE, Json
+from boards.queries import STREAM
+
+TITLES = {
+    "overview": "Overview",
+    "feature-drift": "Feature drift",
+    "predictions": "Predictions",
+    "alerts": "Alerts",
+    "daemon": "Daemon",
+}
+
+
+def dashboard(name: str, description: str, rows: Mapping[str, Sequence[Json]], *variables: Json) -> Json:
+    """A dashboard with the uid `streamd-<name>`.
+
+    Args:
+        description: what it is for.
+        rows: the panels of each row, by its title; the row with the title "" has none.
+        variables: beside `datasource` and `stream`.
+    """
+    return {
+        "uid": f"streamd-{name}",
+        "title": f"streamd: {TITLES[name]}",
+        "description": description,
+        "tags": ["streamd"],
+        "schemaVersion": 39,
+        "editable": True,
+        "graphTooltip": 1,  # one cross-hair for all panels: what else happened then?
+        "refresh": "30s",
+        "time": {"from": "now-6h", "to": "now"},
+        "timezone": "",
+        "annotations": {"list": _annotations()},
+        "links": [_link(other, title) for other, title in TITLES.items() if other != name],
+        "templating": {"list": [_datasource_variable(), _stream_variable(), *variables]},
+        "panels": _placed(rows),
+    }
+
+
+def variable(name: str, label: str, query: str) -> Json:
+    """A variable of which some values or all can be chosen; `query` is Grafana's `label_values(…)`."""
+    return {
+        "type": "query",
+        "name": name,
+        "label": label,
+        "datasource": DATASOURCE,
+        "definition": query,
+        "query": {"query": query, "refId": name},
+        "refresh": 2,  # when the time range changes: streams come and go
+        "sort": 1,
+        "multi": True,
+        "includeAll": True,
+        "allValue": ".*",
+        "current": {"text": ["All"], "value": ["$__all"]},
+    }
+
+
+def _datasource_variable() -> Json:
+    return {"type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus", "refresh": 1}
+
+
+def _stream_variable() -> Json:
+    return variable("stream", "Stream", "label_values(streamd_stream_severity, stream)")
+
+
+def _annotations() -> list[Json]:
+    """A region for as long as an alert fires: Grafana joins samples that are above 0."""
+    return [
+        {
+            "name": "Alerts",
+            "datasource": DATASOURCE,
+            "enable": True,
+            "iconColor": "orange",
+            "expr": f"sum by (stream, detector, severity) (streamd_alerts_firing{{{STREAM}}}) > 0",
+            "step": "1m",
+            "titleFormat": "{{stream}}",
+            "textFormat": "{{detector}}: {{severity}}",
+            "tagKeys": "detector,severity",
+        },
+        {
+            "name": "streamd itself",
+            "datasource": DATASOURCE,
+            "enable": True,
+            "iconColor": "purple",
+            "expr": 'max by (alertname, severity) (ALERTS{alertname=~"Streamd.+", alertstate="firing"})',
+            "step": "1m",
+            "titleFormat": "{{alertname}}",
+            "textFormat": "{{severity}}",
+            "tagKeys": "severity",
+        },
+    ]
+
+
+def _link(name: str, title: str) -> Json:
+    return {
+        "type": "link",
+        "title": title,
+        "url": f"/d/streamd-{name}",
+        "includeVars": True,
+        "keepTime": True,
+        "targetBlank": False,
+    }
+
+
+def _placed(rows: Mapping[str, Sequence[Json]]) -> list[Json]:
+    """Panels from left to right, in rows 24 wide."""
+    panels: list[Json] = []
+    y = 0
+    for title, row in rows.items():
+        if title:
+            place = {"x": 0, "y": y, "w": 24, "h": 1}
+            panels.append({"type": "row", "title": title, "collapsed": False, "panels": [], "gridPos": place})
+            y += 1
+        x = height = 0
+        for panel in row:
+            place = panel["gridPos"]
+            if x + place["w"] > 24:
+                x, y, height = 0, y + height, 0
+            panels.append({**panel, "gridPos": {"x": x, "y": y, **place}})
+            x, height = x + place["w"], max(height, place["h"])
+        y += height
+    return [{"id": number, **panel} for number, panel in enumerate(panels, 1)]
