@@ -18,6 +18,7 @@ from streamd.cli.tail import messages, parse
 from streamd.errors import TransientError
 
 _STORY_SECONDS = 45.0
+_CONNECT_SECONDS = 60.0  # a broker that starts with us takes some
 _NOTES = {
     False: "sending people of the US census, 2016 and 2017, with a model's predictions",
     True: "the story is told; quiet data goes on — Ctrl-C ends all of it",
@@ -28,17 +29,43 @@ def command(
     duration: Annotated[
         float | None, typer.Option(min=30, help="End by itself after so many seconds, with a summary.")
     ] = None,
+    bootstrap_servers: Annotated[
+        str | None,
+        typer.Option(help="Send the data to this Kafka, host:port, for a daemon that is there; start nothing else."),
+    ] = None,
 ) -> None:
     """Watch a real model: a broker, the daemon and the data all start here, and end with Ctrl-C.
 
     The data: the US census, and a model's predictions of who is employed. In 2017 the bureau changed the
     order of its file, and for 10,270 rows only residents of prisons, dormitories and nursing homes arrive.
     """
+    if bootstrap_servers is not None:
+        raise typer.Exit(_send(bootstrap_servers, duration))
     from rich.console import Console
 
     from streamd.demo.screen import Screen
 
     raise typer.Exit(_play(Screen(Console()), duration))
+
+
+def _send(bootstrap_servers: str, duration: float | None) -> int:
+    """The data alone, to a broker that is there; the exit code."""
+    from streamd.client import FeatureProducer
+    from streamd.demo.story import Feeder
+
+    quiet_client()
+    try:
+        producer = FeatureProducer(bootstrap_servers, load_config(bootstrap_servers, None).topics.features)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    with producer:
+        producer.connect(_CONNECT_SECONDS)
+        typer.echo(f"{_NOTES[False]}, to {bootstrap_servers}")
+        feeder = Feeder(producer, duration or _STORY_SECONDS, epilogue=duration is None)
+        with suppress(KeyboardInterrupt):
+            feeder.run()
+    typer.echo(f"{sum(feeder.sent.values())} batches sent")
+    return ExitCode.OK
 
 
 def _play(screen: Any, duration: float | None) -> int:
