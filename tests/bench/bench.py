@@ -1,10 +1,12 @@
-"""Speed, side by side with its peers: the judge, decoding, the engine, the whole daemon, the command line.
+"""Speed, side by side with its peers: judges, decoding, the engine, the whole daemon, many streams, starting.
 
-    make bench                              # everything, some minutes; a real Kafka if there is one
-    make bench ARGS="--quick"               # less often and without the daemon
-    make bench ARGS="--only ks,engine"
+    make bench                                          # everything, some 15 minutes; a real Kafka if there is one
+    make bench ARGS="--only ks,daemon"                  # some parts; what the file has of the others stays there
+    make bench ARGS="--quick"                           # small: whether it runs, not how fast
+    make bench ARGS="--json tests/bench/results.json"   # what tests/bench/readme.py writes into the README
 
-Every ratio is of two medians that were measured in turns, in the same run. The figures are also written as JSON.
+Every ratio is of two medians that were measured in turns, in the same run. Peers have an environment of their own,
+.venv-peers, made when it is missing; where that cannot be done their rows say so.
 """
 
 from __future__ import annotations
@@ -12,45 +14,54 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import subprocess
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from bench_table import Row, machine, print_machine, print_rows, side_by_side
+from bench_peers import NO_INSTALL
+from bench_table import Row, machine, print_machine, print_rows
 
 sys.path.append(str(Path(__file__).parents[1] / "support"))  # the brokers and daemons of the tests
 
-PARTS = ("ks", "codec", "engine", "daemon", "help")
+PARTS = ("ks", "columns", "codec", "engine", "daemon", "workers", "latency", "streams", "start")
+FILE = Path(__file__).parents[2] / "build/bench.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="less often, and without the daemon")
+    parser.add_argument("--quick", action="store_true", help="small: whether it runs, not how fast")
     parser.add_argument("--only", default="", metavar="PARTS", help=f"some of {','.join(PARTS)}")
-    parser.add_argument("--json", type=Path, default=Path("bench.json"), metavar="FILE", help="default: bench.json")
+    parser.add_argument("--json", type=Path, default=FILE, metavar="FILE", help="default: build/bench.json")
+    parser.add_argument("--no-install", action="store_true", help="use peers only where they are installed")
     options = parser.parse_args(arguments)
-    chosen = options.only.split(",") if options.only else [p for p in PARTS if not (options.quick and p == "daemon")]
+    chosen = options.only.split(",") if options.only else list(PARTS)
     if unknown := set(chosen) - set(PARTS):
         parser.error(f"there is no {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
+    if options.no_install:
+        os.environ[NO_INSTALL] = "1"
     facts = machine()
     print_machine(facts)
-    rows: list[Row] = []
+    measured: dict[str, list[Row]] = {}
     for part in chosen:
         print(f"measuring: {part} …", file=sys.stderr, flush=True)
-        rows += _help(options.quick) if part == "help" else importlib.import_module(f"bench_{part}").rows(options.quick)
-    print_rows(rows)
-    document = {"machine": facts, "rows": [row.as_json() for row in rows]}
-    options.json.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        measured[part] = list(importlib.import_module(f"bench_{part}").rows(options.quick))
+        keep(options.json, facts, part, measured[part], options.quick)
+    print_rows([row for rows in measured.values() for row in rows])
     return 0
 
 
-def _help(quick: bool) -> Iterator[Row]:
-    def run(*command: str) -> None:
-        subprocess.run([sys.executable, *command], stdout=subprocess.DEVNULL, check=True)
-
-    ours, peer = side_by_side(lambda: run("-m", "streamd", "--help"), lambda: run("-c", "pass"), 3 if quick else 10)
-    yield Row("streamd --help", "ms", ours, "python -c pass", peer, limit=300)
+def keep(file: Path, facts: dict[str, Any], part: str, rows: Sequence[Row], quick: bool) -> None:
+    """Write the part's rows into the file, beside those of other parts that were measured on this machine."""
+    document = json.loads(file.read_text()) if file.exists() else {}
+    if document.get("quick") != quick or document["machine"] | {"load": 0} != facts | {"load": 0}:
+        document = {"quick": quick, "parts": {}}
+    document["machine"] = facts
+    measured = {**document["parts"], part: [row.as_json() for row in rows]}
+    document["parts"] = {name: measured[name] for name in PARTS if name in measured}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 from bench_load import FEATURES, NAMES, ROWS, T0, Message, batches
+from bench_profile import explained
 from bench_table import Row, side_by_side
 
 from streamd.codec.decode import decode
@@ -21,9 +22,8 @@ BATCHES = 20
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    turns = 5 if quick else 50
-    json = batches("json", BATCHES)
-    yield _row("decode JSON columns and logits", json, "orjson.loads", orjson.loads, turns, limit=0.6)
+    turns = 3 if quick else 50
+    yield _row("decode JSON columns and logits", batches("json", BATCHES), "orjson.loads", orjson.loads, turns)
     rng = np.random.default_rng(3)
     plain = [encode_features("s", rng.normal(size=(ROWS, FEATURES)), names=NAMES, ts_ms=T0) for _ in range(BATCHES)]
     json = [Message(0, b"s", value, tuple(headers)) for value, headers in plain]
@@ -55,7 +55,7 @@ def _row(
         assert isinstance(decode(next(envelopes), limits, "features"), FeatureBatch)
 
     ours_ms, peer_ms = side_by_side(ours, lambda: peer(next(values)), turns, 20, 20)
-    return Row(work, "ms", ours_ms, peer_name, peer_ms, limit=limit)
+    return explained(Row(work, "ms", ours_ms, peer_name, peer_ms, limit=limit), ours, times=200)
 
 
 def _read(value: bytes) -> list[pa.RecordBatch]:

@@ -1,40 +1,30 @@
-"""The whole daemon as a process of its own, on a real Kafka with a topic that was filled before."""
+"""The whole daemon as a process of its own on a real Kafka, beside a bare consumer and a loop of other libraries."""
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
-from bench_load import DETECTORS, ROWS, STREAMS, Format, batches, references
+import orjson
+from bench_kafka import DRIFTING, PARTITIONS, Rate, Watched, kafka, no_kafka
+from bench_load import ROWS, Format, name_of
+from bench_peers import NoPeersError, Peer
+from bench_profile import with_profile
 from bench_table import Row
-from brokers import HOW_TO_GET_KAFKA, ExternalKafka, RealKafka, kafka_launcher
-from daemons import Daemon
-from kafka import KafkaProducer
-from prometheus_client.parser import text_string_to_metric_families
 
 from streamd.transport.kafka_admin import create_topics
 from streamd.transport.settings import KafkaSettings
 
-PARTITIONS = 4
 TARGETS: dict[Format, float] = {"json": 120_000, "arrow": 200_000}
 NAMES: dict[Format, str] = {"json": "the daemon, JSON", "arrow": "the daemon, Arrow"}
-LOOK_SECONDS = 1.0
-
-_SETTINGS = {
-    **{f"STREAMD_DETECTORS__{name.upper()}": json.dumps(options) for name, options in DETECTORS.items()},
-    "STREAMD_KAFKA__MAX_POLL_INTERVAL_MS": "300000",
-    "STREAMD_LOG__LEVEL": "warning",
-}
+SAME_WITHIN = 0.9
+LOOP_RATIO = 50
+LOOP = "kafka-python + orjson + alibi-detect + scikit-learn"
 
 BARE_CONSUMER = """
 import sys, time
@@ -56,105 +46,83 @@ consumer.close(autocommit=False)
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    if not os.environ.get("STREAMD_TEST_KAFKA") and kafka_launcher() is None:
+    if reason := no_kafka():
         for form, target in TARGETS.items():
-            yield Row(NAMES[form], "rows/s", None, limit=target, skipped=HOW_TO_GET_KAFKA)
+            yield Row(NAMES[form], "rows/s", None, limit=target, skipped=reason)
+        yield Row("exactly once beside at least once", "rows/s", None, ratio_min=SAME_WITHIN, skipped=reason)
+        yield Row("the daemon, JSON, beside a loop", "rows/s", None, LOOP, ratio_min=LOOP_RATIO, skipped=reason)
         return
-    with tempfile.TemporaryDirectory() as folder, _kafka(Path(folder)) as servers:
+    with kafka() as (servers, folder):
         for form in TARGETS:
-            yield from _rows(form, servers, Path(folder), 2000 if quick else 4000, 1 if quick else 3)
+            yield from _rows(form, servers, folder, 400 if quick else 4000, 1 if quick else 3)
 
 
-def _rows(form: Format, servers: str, folder: Path, records: int, repeat: int) -> Iterator[Row]:
-    """Rows per second, and rows per second of the daemon's own CPU time, which a busy machine disturbs less."""
-    topic = f"bench-{form}-{uuid.uuid4().hex[:8]}"
-    total = _fill(servers, topic, form, records)
-    bare, rates, cpu_rates = [], [], []
-    for _ in range(repeat):
-        bare.append(_bare(servers, topic, total))
-        rate, cpu_rate = _daemon(servers, topic, folder, records)
-        rates.append(rate)
-        cpu_rates.append(cpu_rate)
-    work = f"{NAMES[form]}: ks, zscore, entropy, autoencoder"
-    peer = statistics.median(bare)
-    yield Row(work, "rows/s", statistics.median(rates), "bare consumer", peer, limit=TARGETS[form])
-    yield Row(f"{NAMES[form]}: the same, per second of CPU", "rows/s", statistics.median(cpu_rates))
+def _rows(form: Format, servers: str, folder: Path, count: int, repeat: int) -> Iterator[Row]:
+    once: list[Rate] = []
+    least: list[Rate] = []
+    bare = []
+    with ExitStack() as stack:
+        exactly = stack.enter_context(Watched(servers, folder, form))
+        exactly.wait_until_trained()
+        at_least = None
+        if form == "json":
+            at_least = stack.enter_context(Watched(servers, folder, form, STREAMD_KAFKA__DELIVERY="at_least_once"))
+            at_least.wait_until_trained()
+        for _ in range(repeat):
+            once.append(exactly.run(count))
+            if at_least is not None:
+                least.append(at_least.run(count))
+            bare.append(_bare(exactly))
+        _check(exactly)
+    rate, peer = statistics.median(each.rows for each in once), statistics.median(bare)
+    work = f"{NAMES[form]}, exactly once: ks, zscore, entropy, autoencoder"
+    row = Row(work, "rows/s", rate, "bare consumer", peer, limit=TARGETS[form])
+    yield _explained(row, servers, folder, form, count)
+    cpu = statistics.median(each.cpu for each in once)
+    yield Row(f"{NAMES[form]}: the same, per second of CPU", "rows/s", cpu)
+    if form == "json":
+        peer = statistics.median(each.rows for each in least)
+        yield Row("exactly once beside at least once", "rows/s", rate, "at least once", peer, ratio_min=SAME_WITHIN)
+        yield from _beside_loop(exactly, rate, seconds=5 if repeat == 1 else 20)
 
 
-@contextmanager
-def _kafka(folder: Path) -> Iterator[str]:
-    external = os.environ.get("STREAMD_TEST_KAFKA")
-    launcher = kafka_launcher()
-    if external or launcher is None:
-        yield ExternalKafka(external or "").bootstrap_servers
-        return
-    broker = RealKafka(launcher, folder / "kafka")
-    broker.start()
-    try:
-        yield broker.bootstrap_servers
-    finally:
-        broker.kill()
+def _check(watched: Watched) -> None:
+    """Alerts came out, each once, of the streams that drift and of no others."""
+    told = [orjson.loads(record.value) for record in watched.daemon.read("alerts")]
+    assert len({alert["id"] for alert in told}) == len(told), "an alert came twice"
+    streams = {alert["stream"] for alert in told}
+    assert streams == {name_of(stream) for stream in DRIFTING}, f"alerts of {sorted(streams)}"
 
 
-def _fill(servers: str, topic: str, form: Format, records: int) -> int:
-    """Write the references, then the batches; how many records that is."""
-    create_topics(KafkaSettings(bootstrap_servers=(servers,)), {topic: PARTITIONS})
-    producer = KafkaProducer(bootstrap_servers=servers, acks="all", linger_ms=5, max_request_size=8 << 20)
-
-    normal, load = references(form), batches(form)
-    pending = []
-    for i, message in enumerate([*normal, *(load[i % len(load)] for i in range(records))]):
-        number = message.stream % PARTITIONS  # not the key's hash: every partition gets as much as the others
-        pending.append(producer.send(topic, message.value, message.key, list(message.headers), partition=number))
-        if i % 200 == 0:
-            producer.flush()  # the client's own buffer has no bound
-    producer.flush()
-    for sent in pending:
-        sent.get(10)
-    producer.close()
-    return len(pending)
+def _explained(row: Row, servers: str, folder: Path, form: Format, count: int) -> Row:
+    if row.met is not False:
+        return row
+    with Watched(servers, folder, form, profiled=True) as watched:
+        watched.wait_until_trained()
+        watched.run(count)  # everything has been imported and compiled by then
+        return with_profile(row, watched.profile_of(count), by_package=True)
 
 
-def _bare(servers: str, topic: str, records: int) -> float:
+def _beside_loop(watched: Watched, rate: float, seconds: int) -> Iterator[Row]:
+    """The same records, judged as often as here (once a window of 1,000 rows), and at every batch."""
+    create_topics(KafkaSettings(bootstrap_servers=(watched.servers,)), {f"{watched.topic}-loop": 1})
+    for every, ratio_min in (("window", LOOP_RATIO), ("batch", None)):
+        work = f"the daemon, JSON, beside a loop that judges every {every}"
+        try:
+            with Peer("peer_loop.py", watched.servers, watched.topic, every, str(seconds)) as peer:
+                found = peer.ask()
+        except NoPeersError as error:
+            yield Row(work, "rows/s", None, LOOP, ratio_min=ratio_min, skipped=str(error))
+            continue
+        peer_rate = found["rows"] / found["seconds"]
+        assert set(found["streams"]) <= {name_of(stream) for stream in DRIFTING}, f"it alerted on {found['streams']}"
+        row = Row(work, "rows/s", rate, LOOP, peer_rate, ratio_min=ratio_min)
+        yield row if row.met is not False else replace(row, next_step=f"see {NAMES['json']}")
+
+
+def _bare(watched: Watched) -> float:
     """Rows/s of a consumer that does nothing with them."""
-    command = [sys.executable, "-c", BARE_CONSUMER, servers, topic, str(PARTITIONS), str(records)]
-    seconds = float(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
-    return ROWS * records / seconds
-
-
-def _daemon(servers: str, topic: str, folder: Path, records: int) -> tuple[float, float]:
-    """Rows/s, and rows per second of CPU, from when all streams are trained to the last look before the end."""
-    daemon = Daemon(servers, folder, **_SETTINGS, STREAMD_TOPICS__FEATURES=topic)
-    try:
-        daemon.start()
-        daemon.wait(lambda: daemon.metric("streamd_fit_seconds_count") >= STREAMS, 120)
-        looks = [_look(daemon)]
-        while looks[-1].rows < ROWS * records:
-            time.sleep(LOOK_SECONDS)  # a scrape costs the daemon some ten milliseconds
-            looks.append(_look(daemon))
-            assert looks[-1].rows > looks[-2].rows, f"nothing was judged for {LOOK_SECONDS} s\n{daemon.tail()}"
-        assert not daemon.metric("streamd_records_rejected_total"), "the load is not healthy"
-        first, last = looks[0], looks[-2]  # the very last look came after the end, nobody knows how long
-        assert last.rows > first.rows, f"{records} records are over before they can be measured"
-        rows = last.rows - first.rows
-        return rows / (last.seconds - first.seconds), rows / (last.cpu_seconds - first.cpu_seconds)
-    finally:
-        daemon.close()
-
-
-class Look(NamedTuple):
-    """When, how many rows were judged by then, and how much CPU time the daemon had."""
-
-    seconds: float
-    rows: float
-    cpu_seconds: float
-
-
-def _look(daemon: Daemon) -> Look:
-    scrape = daemon.get("/metrics")[1].decode()
-    totals = dict.fromkeys(("streamd_rows_judged_total", "process_cpu_seconds_total"), 0.0)
-    for family in text_string_to_metric_families(scrape):
-        for sample in family.samples:
-            if sample.name in totals:
-                totals[sample.name] += sample.value
-    return Look(time.perf_counter(), *totals.values())
+    arguments = [watched.servers, watched.topic, str(PARTITIONS), str(watched.records)]
+    command = [sys.executable, "-c", BARE_CONSUMER, *arguments]
+    seconds = float(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout)
+    return ROWS * watched.records / seconds

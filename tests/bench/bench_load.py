@@ -1,7 +1,8 @@
-"""The records that the engine and the daemon are measured with: healthy features and logits of ten streams."""
+"""The records that the engine and the daemon are measured with: features and logits of ten streams."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,8 +16,12 @@ T0 = 1_763_769_600_000  # 2025-11-22
 NAMES = [f"f{i}" for i in range(FEATURES)]
 Format = Literal["json", "arrow"]
 
+# A stream that drifts does so for 8 of its 20 distinct batches: long enough for two windows of 1,000 rows to be
+# full of it, and what follows is calm for long enough to resolve the alerts.
+CYCLE, DRIFTED, SHIFT = 20, 8, 1.5
+
 # What the targets are about. Short fits: what the network has learned makes no difference to its speed.
-DETECTORS = {
+DETECTORS: dict[str, Any] = {
     "ks": {},
     "zscore": {},
     "entropy": {},
@@ -27,7 +32,7 @@ DETECTORS = {
 
 
 class Message(NamedTuple):
-    """A record on its way to Kafka."""
+    """A record on its way to Kafka. It has no time of its own: sent again, it must not lie in the past."""
 
     stream: int
     key: bytes
@@ -35,24 +40,35 @@ class Message(NamedTuple):
     headers: tuple[Header, ...]
 
 
+def name_of(stream: int) -> str:
+    return f"fraud/{stream}"
+
+
 def references(form: Format) -> list[Message]:
     """What is normal for each stream, in parts that are smaller than what a broker takes by default."""
     rng = np.random.default_rng(1)
     return [
-        _message(rng, stream, REFERENCE_ROWS // PARTS, form, T0, role="reference", part=(part + 1, PARTS))
+        _message(rng, stream, REFERENCE_ROWS // PARTS, form, role="reference", part=(part + 1, PARTS))
         for stream in range(STREAMS)
         for part in range(PARTS)
     ]
 
 
-def batches(form: Format, count: int = DISTINCT) -> list[Message]:
-    """The streams' batches in turn."""
+def batches(form: Format, count: int = DISTINCT, drifting: Collection[int] = ()) -> list[Message]:
+    """The streams' batches in turn; those of `drifting` fire and resolve alerts once a CYCLE, each in its own time."""
     rng = np.random.default_rng(2)
-    return [_message(rng, i % STREAMS, ROWS, form, T0 + 1000 * i) for i in range(count)]
+    made = []
+    for i in range(count):
+        stream, number = i % STREAMS, i // STREAMS
+        shifted = stream in drifting and (number + 2 * stream) % CYCLE >= CYCLE - DRIFTED
+        made.append(_message(rng, stream, ROWS, form, SHIFT if shifted else 0.0))
+    return made
 
 
-def _message(rng: np.random.Generator, stream: int, rows: int, form: Format, ts_ms: int, **more: Any) -> Message:
-    name = f"fraud/{stream}"
-    features, logits = rng.normal(size=(rows, FEATURES)), rng.normal(size=(rows, CLASSES))
-    value, headers = encode_features(name, features, names=NAMES, logits=logits, ts_ms=ts_ms, format=form, **more)
+def _message(
+    rng: np.random.Generator, stream: int, rows: int, form: Format, shift: float = 0.0, **more: Any
+) -> Message:
+    name = name_of(stream)
+    features, logits = rng.normal(shift, size=(rows, FEATURES)), rng.normal(size=(rows, CLASSES))
+    value, headers = encode_features(name, features, names=NAMES, logits=logits, format=form, **more)
     return Message(stream, name.encode(), value, tuple(headers))

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 PACKAGES = ("numpy", "torch", "scipy", "numba", "pyarrow", "orjson", "pysimdjson", "kafka-python", "crc32c")
-Unit = Literal["ms", "rows/s"]
+Unit = Literal["ms", "MB", "rows/s", "values/s"]
+_SMALL_IS_GOOD = ("ms", "MB")
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,10 @@ class Row:
         ours: the median over the repetitions, like `peer`.
         peer_name, peer: who did the same beside us, in the same run; None where there is nobody to compare with.
         ratio_min: how many times better than the peer we must be.
-        limit: what `ours` must reach: at most so many ms, at least so many rows/s.
+        limit: what `ours` must reach: at most so many ms or MB, at least so many rows/s or values/s.
         skipped: why nothing was measured.
+        where: where it missed, the entries of a profile with the most time.
+        next_step: and what the next factor of two would take.
     """
 
     work: str
@@ -38,13 +41,15 @@ class Row:
     ratio_min: float | None = None
     limit: float | None = None
     skipped: str = ""
+    where: tuple[str, ...] = ()
+    next_step: str = ""
 
     @property
     def ratio(self) -> float | None:
         """How many times better than the peer; below 1: worse."""
         if self.peer is None or self.ours is None:
             return None
-        return self.peer / self.ours if self.unit == "ms" else self.ours / self.peer
+        return self.peer / self.ours if self.unit in _SMALL_IS_GOOD else self.ours / self.peer
 
     @property
     def met(self) -> bool | None:
@@ -55,7 +60,7 @@ class Row:
             return self.ratio is not None and self.ratio >= self.ratio_min
         if self.limit is None:
             return None
-        return self.ours <= self.limit if self.unit == "ms" else self.ours >= self.limit
+        return self.ours <= self.limit if self.unit in _SMALL_IS_GOOD else self.ours >= self.limit
 
     @property
     def target(self) -> str:
@@ -63,17 +68,26 @@ class Row:
             return f"≥ {self.ratio_min:g}×"
         if self.limit is None:
             return ""
-        return f"{'≤' if self.unit == 'ms' else '≥'} {_amount(self.limit, self.unit)}"
+        return f"{'≤' if self.unit in _SMALL_IS_GOOD else '≥'} {_amount(self.limit, self.unit)}"
+
+    @property
+    def verdict(self) -> str:
+        return {True: "met", False: "MISSED", None: ""}[self.met]
 
     def cells(self) -> tuple[str, ...]:
-        peer = "" if self.peer is None else f"{self.peer_name} {_amount(self.peer, self.unit)}"
+        peer = self.peer_name if self.peer is None else f"{self.peer_name} {_amount(self.peer, self.unit)}"
         ours = "" if self.ours is None else _amount(self.ours, self.unit)
         ratio = "" if self.ratio is None else f"{self.ratio:.3g}×"
-        verdict = self.skipped or {True: "met", False: "MISSED", None: ""}[self.met]
+        verdict = self.skipped or self.verdict
         return (self.work, peer, ours, ratio, self.target, verdict)
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"ratio": self.ratio, "met": self.met}
+        return asdict(self) | {
+            "ratio": self.ratio,
+            "target": self.target,
+            "verdict": self.verdict,
+            "cells": self.cells(),
+        }
 
 
 def side_by_side(
@@ -105,6 +119,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "load": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
         **packages,
@@ -112,7 +127,7 @@ def machine() -> dict[str, Any]:
 
 
 def print_machine(facts: dict[str, Any]) -> None:
-    print(f"{facts['cpu']}, {facts['cores']} cores, load {facts['load']} at the start")
+    print(f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gb']} GB, load {facts['load']} at the start")
     print(", ".join(f"{name} {facts[name]}" for name in ("python", *PACKAGES)), flush=True)
 
 
@@ -122,10 +137,18 @@ def print_rows(rows: Sequence[Row]) -> None:
     widths = [max(len(line[i]) for line in lines) for i in range(6)]
     for line in lines:
         print(" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    for row in rows:
+        if row.where or row.next_step:
+            print(f"\n{row.work}: {row.verdict or 'no target'}")
+            for entry in row.where:
+                print(f"    {entry}")
+            print(f"    Next factor of two: {row.next_step}.")
 
 
 def _amount(value: float, unit: Unit) -> str:
-    return f"{value:.3g} ms" if unit == "ms" else f"{value:,.0f} rows/s"
+    if unit == "ms" and value < 1000:
+        return f"{value:.3g} ms"
+    return f"{value:,.0f} {unit}"
 
 
 def _cpu_model() -> str:

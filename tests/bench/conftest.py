@@ -2,4 +2,9 @@
 
 from __future__ import annotations
 
-collect_ignore_glob = ["bench*.py"]
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent))
+
+collect_ignore_glob = ["bench*.py", "peer_*.py"]
