@@ -15,6 +15,7 @@ from streamd.detectors.registry import DEFAULT_DETECTORS, AnyDetectorConfig
 from streamd.engine_settings import EngineSettings, ReferenceSettings, StreamSettings
 from streamd.observe.settings import AdminSettings, LogSettings, MetricSettings
 from streamd.policy import PolicySettings
+from streamd.rules.settings import RulesSettings
 from streamd.settings import Settings
 from streamd.transport.settings import KafkaSettings, TopicSettings
 
@@ -43,6 +44,9 @@ class StreamRule(Settings):
     policy: PolicySettings = PolicySettings()
     """Merged key by key over the top level's."""
 
+    rules: RulesSettings = RulesSettings()
+    """Merged key by key over the top level's; for training runs, whose names `match` is held against as well."""
+
     def applies_to(self, stream: str) -> bool:
         return self.match == stream or fnmatchcase(stream, self.match)
 
@@ -68,6 +72,9 @@ class Config(Settings):
 
     policy: PolicySettings = PolicySettings()
     """When a finding becomes an alert, when it ends, and what is asked for."""
+
+    rules: RulesSettings = RulesSettings()
+    """How training runs are judged, which come on topics.telemetry."""
 
     engine: EngineSettings = EngineSettings()
     """Bounds of what one partition's engine holds."""
@@ -101,8 +108,9 @@ class Config(Settings):
     @cached_property
     def settings_by_rule(self) -> tuple[tuple[StreamRule | None, StreamSettings], ...]:
         """Each rule with its settings, in order; the last is None, for the streams that no rule matches."""
-        rules = [(rule, _settings(rule.detectors, rule.reference, rule.policy)) for rule in self.streams]
-        return (*rules, (None, _settings(self.detectors, self.reference, self.policy)))
+        whole = _settings(self.detectors, self.reference, self.policy, self.rules)
+        each = ((rule, _settings(rule.detectors, rule.reference, rule.policy, rule.rules)) for rule in self.streams)
+        return (*each, (None, whole))
 
     @model_validator(mode="before")
     @classmethod
@@ -135,11 +143,13 @@ def _secrets(settings: BaseModel) -> Iterator[str]:
             yield from _secrets(value)
 
 
-def _settings(detectors: Detectors, reference: ReferenceSettings, policy: PolicySettings) -> StreamSettings:
+def _settings(
+    detectors: Detectors, reference: ReferenceSettings, policy: PolicySettings, rules: RulesSettings
+) -> StreamSettings:
     running = {name: config for name, config in detectors.items() if config is not None}
     # Only a default that nobody named has no field set: see _with_defaults.
     unasked = frozenset(name for name, config in running.items() if not config.model_fields_set)
-    return StreamSettings(running, reference, policy, unasked)
+    return StreamSettings(running, reference, policy, unasked, rules)
 
 
 def _with_defaults(detectors: Any) -> Any:
@@ -167,7 +177,7 @@ def _inherited(rule: Any, whole: Mapping[str, Any]) -> Any:
         return rule
     merged = dict(rule)
     merged["detectors"] = _merge_detectors(whole["detectors"], _named(rule.get("detectors", {})))
-    for key in ("reference", "policy"):
+    for key in ("reference", "policy", "rules"):
         merged[key] = _merge(_plain(whole.get(key, {})), _plain(rule.get(key, {})))
     return merged
 

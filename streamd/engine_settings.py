@@ -9,6 +9,7 @@ from pydantic import Field
 
 from streamd.detectors.base import DetectorConfig
 from streamd.policy import PolicySettings
+from streamd.rules.settings import RulesSettings
 from streamd.settings import Settings
 
 
@@ -59,3 +60,4 @@ class StreamSettings:
     policy: PolicySettings = field(default_factory=PolicySettings)
     unasked: frozenset[str] = frozenset()
     """Names of detectors that run by default alone, without being named in the configuration."""
+    rules: RulesSettings = RulesSettings()

@@ -28,6 +28,7 @@ class Profiles:
         profile = self._profiles.get(key)
         if profile is None:
             profile = config.profile(reference, weights)
+            reference.table.forget_matrices()
             if profile is not None:
                 self._profiles[key] = profile
         return profile

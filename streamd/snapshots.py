@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from streamd.state import pack
 from streamd.run import Run
+from streamd.state import pack
 from streamd.stream import Stream
 
 

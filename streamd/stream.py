@@ -13,6 +13,7 @@ from streamd.errors import InvalidRecord, Reason
 from streamd.model import FeatureBatch, Keep, ReferencePart
 from streamd.policy import Policy
 from streamd.profiles import Profiles
+from streamd.settings import Settings
 from streamd.state import pack, unpack
 from streamd.table import Table, concatenate
 
@@ -143,7 +144,7 @@ class Stream:
             "first": self._first.snapshot(),
             "policy": self.policy.snapshot(),
             "detectors": {
-                name: {"config": _config_key(self.settings.detectors[name]), "state": detector.snapshot()}
+                name: {"config": config_key(self.settings.detectors[name]), "state": detector.snapshot()}
                 for name, detector in self.detectors.items()
             },
         }
@@ -169,7 +170,7 @@ class Stream:
             if key in kept.weights and key == fit_key(config, self._its_reference()):
                 self.build(name, config, kept.weights[key])
             saved = state["detectors"].get(name)
-            if saved is not None and saved["config"] == _config_key(config) and name in self.detectors:
+            if saved is not None and saved["config"] == config_key(config) and name in self.detectors:
                 self.detectors[name].restore(saved["state"])
 
     def _its_reference(self) -> Reference:
@@ -212,10 +213,11 @@ def keep_weights(config: DetectorConfig, reference: Reference, weights: bytes) -
 
 def fit_key(config: DetectorConfig, reference: Reference) -> str:
     """What a training's result is a function of."""
-    return hashlib.sha256(f"{_config_key(config)}/{reference.sha256}".encode()).hexdigest()
+    return hashlib.sha256(f"{config_key(config)}/{reference.sha256}".encode()).hexdigest()
 
 
-def _config_key(config: DetectorConfig) -> str:
+def config_key(config: Settings) -> str:
+    """Equal for equal options: state that was kept under another one is not taken up again."""
     return hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16]
 
 

@@ -74,6 +74,10 @@ class Table:
             self._matrices[names] = matrix
         return matrix
 
+    def forget_matrices(self) -> None:
+        """For a table that stays: they are as large as its columns, and stacked again when they are wanted again."""
+        self._matrices.clear()
+
     def prediction_matrix(self) -> FloatArray:
         """The predictions as (classes, rows), C-contiguous; (0, rows) when there are none."""
         if self.predictions is None:

@@ -289,11 +289,13 @@ def test_an_acknowledged_command_raises_nothing() -> None:
     assert watch.tick(T0 + 100_000) is None
 
 
-def test_telemetry_is_decoded_and_counted() -> None:
+def test_telemetry_is_decoded_counted_and_judged() -> None:
     send = Producer(topic="streamd.telemetry")
     watch = engine(topic="streamd.telemetry")
     lines = b'{"run": "bert", "step": 1, "metrics": {"loss": NaN}}\n{"run": "bert", "step": 2, "metrics": {"loss": 1}}'
-    assert watch.step(send.record(lines)) == [TelemetryCounted("bert", 2)]
+    told = watch.step(send.record(lines))
+    assert of(TelemetryCounted, told) == [TelemetryCounted("bert", 2)]
+    assert [e.severity.word for e in told if isinstance(e, Alert)] == ["critical"]
 
 
 def test_an_offset_that_goes_backwards_is_our_bug_and_stops_the_process() -> None:

@@ -74,7 +74,7 @@ def connector(servers: Sequence[str], topic: str, options: Mapping[str, object])
 
     def connect() -> KafkaSink:
         if not options.get("proxy_url"):  # behind a proxy a plain connection says nothing
-            _knock(servers)
+            knock(servers)
         made: list[KafkaNetClient] = []
 
         def client(**config: Any) -> KafkaNetClient:
@@ -92,7 +92,7 @@ def connector(servers: Sequence[str], topic: str, options: Mapping[str, object])
     return connect
 
 
-def _knock(servers: Sequence[str]) -> None:
+def knock(servers: Sequence[str]) -> None:
     """Raise TransientError unless one of the brokers accepts a connection.
 
     Building the client without a broker takes ten seconds, logs ten lines each time and leaves sockets to the

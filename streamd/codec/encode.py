@@ -1,4 +1,4 @@
-"""Nouns to bytes, for applications: feature batches, references, resets and acknowledgements.
+"""Nouns to bytes, for applications: feature batches, telemetry, references, resets and acknowledgements.
 
 Imported by `streamd.client`, so at import it needs orjson alone. numpy, pandas, polars, torch and pyarrow are
 used only where the caller's own objects are of them, or the format asks for it.
@@ -96,6 +96,30 @@ def encode_ack(
     """The answer to a command, for the stream's (or run's) own partition: key it by `name`."""
     ack = {"command_id": command_id, "outcome": outcome, "detail": detail} | ({} if at_ms is None else {"at": at_ms})
     return _message({kind: name, "role": "ack", "ack": ack})
+
+
+def encode_telemetry(
+    run: str,
+    step: int,
+    metrics: Mapping[str, float | None],
+    *,
+    tensors: Mapping[str, Mapping[str, float | None]] | None = None,
+    epoch: float | None = None,
+    ts_ms: int | None = None,
+) -> Encoded:
+    """What a training run measured at one step; key it by `run`.
+
+    NaN and infinities are the news: they are written as `NaN`, `Infinity`, `-Infinity`. None: not measured.
+    """
+    document: dict[str, Any] = {"run": run, "step": step}
+    given = {"epoch": epoch, "ts": ts_ms, "metrics": metrics, "tensors": tensors}
+    document |= {key: item for key, item in given.items() if item is not None and item != {}}
+    numbers = (number for values in (metrics, *(tensors or {}).values()) for number in values.values())
+    if all(number is None or math.isfinite(number) for number in numbers):
+        return orjson.dumps(document), [("content-type", _JSON_TYPE)]
+    # orjson would write null, and "not measured" is not what a NaN says.
+    value = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    return value, [("content-type", _JSON_TYPE)]
 
 
 def _message(document: dict[str, Any]) -> Encoded:

@@ -151,7 +151,7 @@ class Chi2Detector(SlidingWindow):
             self._push(rows, start, stop, batch.offset)
             self._note_unseen(rows[:, start:stop], start, categorical)
             if due:
-                verdicts.append(self._verdict())
+                verdicts.append(self._verdict(batch.offset))
         return tuple(verdicts)
 
     def readings(self) -> tuple[Reading, ...]:
@@ -211,7 +211,7 @@ class Chi2Detector(SlidingWindow):
         kernels.count(self.ring, counts)
         return counts
 
-    def _verdict(self) -> Verdict:
+    def _verdict(self, offset: int) -> Verdict:
         profile, config = self._profile, self._profile.config
         counts = self._counts()
         distances = total_variation(profile.counts, counts)
@@ -237,7 +237,7 @@ class Chi2Detector(SlidingWindow):
             effect_name="total_variation",
             effect_threshold=config.effect_threshold,
             directions=directions,
-            window=self.coordinates(),
+            window=self.coordinates(offset),
             finding=finding + self._unseen_words(),
         )
 

@@ -150,7 +150,7 @@ class TwoSampleJudge(SlidingWindow):
         for start, stop, due in self.cuts(values.shape[1]):
             self._push(values, start, stop, offset)
             if due:
-                verdicts.append(self._verdict())
+                verdicts.append(self._verdict(offset))
         return verdicts
 
     def readings(self) -> tuple[Reading, ...]:
@@ -196,7 +196,7 @@ class TwoSampleJudge(SlidingWindow):
         )
         return np.maximum(signed[0], signed[1]), present, signed
 
-    def _verdict(self) -> Verdict:
+    def _verdict(self, offset: int) -> Verdict:
         names, settings = self._profile.names, self._profile.settings
         distances, present, signed = self._compare()
         if settings.dependence == "none":
@@ -216,7 +216,7 @@ class TwoSampleJudge(SlidingWindow):
             effect_name="ks_distance",
             effect_threshold=settings.effect_threshold,
             directions=directions,
-            window=self.coordinates(),
+            window=self.coordinates(offset),
             finding=drifted(
                 names,
                 distances,

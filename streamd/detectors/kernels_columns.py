@@ -17,7 +17,7 @@ from streamd.table import FloatArray
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-_DOUBLES, _PAST = read(types.float64, 2), read(types.float64, 3)
+_DOUBLES, _SUMS = read(types.float64, 2), read(types.float64, 3)
 _PLACES, _FLAGS = read(types.int64, 1), read(types.boolean, 1)
 
 FLAT = 1e-12  # a standard deviation under this share of the mean is rounding
@@ -58,20 +58,28 @@ def batch_moments(matrix: FloatArray) -> FloatArray:  # pragma: no cover - compi
     return moments
 
 
-@compiled(types.float64[:, ::1](_PAST, _PLACES, _PLACES))
-def past_moments(past: FloatArray, following: IntArray, filled: IntArray) -> FloatArray:  # pragma: no cover - compiled
+@compiled(types.float64[:, ::1](_DOUBLES, _SUMS, _PLACES, _PLACES, types.int64))
+def past_moments(
+    means: FloatArray, sums: FloatArray, following: IntArray, filled: IntArray, block: int
+) -> FloatArray:  # pragma: no cover - compiled
     """What the rings of past batches say of each column.
 
+        means    6  7 | 8  4 | 5      batches in a ring of 5 places, in blocks of 2; batch 9 will take the place of 4
+        sums     6+7  |  8   | 5      a block's sums begin anew with its first place: batch 4 is in none any more
+
     Args:
-        past: (3, columns, places) 1/count, mean and mean squared deviation of past batches.
+        means: (columns, places) of past batches.
+        sums: (2, columns, blocks) 1/count and mean squared deviation, summed over the batches of each block.
         following: (columns,) int64, the place that the next batch of that column takes.
         filled: (columns,) int64, how many places hold a batch.
+        block: places of one.
 
     Returns:
         (5, columns): mean of the means, their standard deviation (n − 1), their lag-1 autocorrelation,
-        the harmonic mean of the counts, and the mean of the mean squared deviations. NaN without two batches.
+        and, of the batches that are in the sums, the harmonic mean of the counts and the mean of the mean squared
+        deviations. NaN without two batches.
     """
-    columns, places = past.shape[1], past.shape[2]
+    columns = means.shape[0]
     moments = np.full((5, columns), np.nan)
     for i in range(columns):
         n = filled[i]
@@ -79,26 +87,32 @@ def past_moments(past: FloatArray, following: IntArray, filled: IntArray) -> Flo
             continue
         total, inverse, within = 0.0, 0.0, 0.0
         for j in range(n):
-            total += past[1, i, j]
-            inverse += past[0, i, j]
-            within += past[2, i, j]
+            total += means[i, j]
+        for k in range(sums.shape[2]):
+            inverse += sums[0, i, k]
+            within += sums[1, i, k]
         mean = total / n
         # The oldest batch stands at `following` once the ring is full, at 0 before.
-        oldest = following[i] if n == places else 0
+        oldest, summed = 0, n
+        if following[i] < n:
+            oldest = following[i]
+            begun = oldest % block
+            if begun > 0:
+                summed -= min(oldest - begun + block, n) - oldest
         squares, products, before = 0.0, 0.0, 0.0
         for step in range(n):
             place = oldest + step
-            if place >= places:
-                place -= places
-            deviation = past[1, i, place] - mean
+            if place >= n:
+                place -= n
+            deviation = means[i, place] - mean
             squares += deviation * deviation
             products += deviation * before
             before = deviation
         moments[0, i] = mean
         moments[1, i] = math.sqrt(squares / (n - 1))
         moments[2, i] = products / squares if squares > 0.0 else 0.0
-        moments[3, i] = n / inverse
-        moments[4, i] = within / n
+        moments[3, i] = summed / inverse
+        moments[4, i] = within / summed
     return moments
 
 
@@ -192,18 +206,40 @@ def value_counts(matrix: FloatArray) -> IntArray:  # pragma: no cover - compiled
     return counts
 
 
-@compiled(types.void(types.float64[:, :, ::1], types.int64[::1], types.int64[::1], _DOUBLES, _FLAGS))
+@compiled(
+    types.void(
+        types.float64[:, ::1],
+        types.float64[:, :, ::1],
+        types.int64[::1],
+        types.int64[::1],
+        types.int64,
+        types.int64,
+        _DOUBLES,
+        _FLAGS,
+    )
+)
 def remember(
-    past: FloatArray, following: IntArray, filled: IntArray, now: FloatArray, loud: BoolArray
+    means: FloatArray,
+    sums: FloatArray,
+    following: IntArray,
+    filled: IntArray,
+    block: int,
+    places: int,
+    now: FloatArray,
+    loud: BoolArray,
 ) -> None:  # pragma: no cover - compiled
-    """Write `now` (3, columns) into the rings of `past_moments`, but for columns without values or that are `loud`."""
-    columns, places = past.shape[1], past.shape[2]
-    for i in range(columns):
+    """Write `now` (3, columns) into the rings of `past_moments`, but for columns without values or that are `loud`.
+
+    `places` is where the rings turn; `means` may have fewer while they are not reached.
+    """
+    for i in range(means.shape[0]):
         if now[0, i] > 0 and math.isfinite(now[1, i] + now[2, i]) and not loud[i]:
             place = following[i]
-            past[0, i, place] = 1.0 / now[0, i]
-            past[1, i, place] = now[1, i]
-            past[2, i, place] = now[2, i]
+            if place % block == 0:
+                sums[0, i, place // block], sums[1, i, place // block] = 0.0, 0.0
+            means[i, place] = now[1, i]
+            sums[0, i, place // block] += 1.0 / now[0, i]
+            sums[1, i, place // block] += now[2, i]
             following[i] = place + 1 if place + 1 < places else 0
             filled[i] = min(filled[i] + 1, places)
 

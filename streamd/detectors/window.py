@@ -19,7 +19,8 @@ class SlidingWindow(Remembers):
                                            ▲            the next row overwrites the oldest, at seen % window
 
     Judged when it is full for the first time, then every `stride_rows`. Batches are cut there, so that the
-    verdicts depend on the rows alone.
+    verdicts depend on the rows alone. Which windows will be judged is known when they begin, at the rows 0,
+    stride, 2 · stride …: of those rows alone the records' offsets are kept.
 
     Args:
         columns: how many.
@@ -28,13 +29,14 @@ class SlidingWindow(Remembers):
         dtype: of the ring.
     """
 
-    remembered: ClassVar[tuple[str, ...]] = ("ring", "offsets", "seen")
+    remembered: ClassVar[tuple[str, ...]] = ("ring", "first_offsets", "seen")
 
     def __init__(self, columns: int, window_rows: int, stride_rows: int | None, dtype: np.dtype[Any]) -> None:
         self.window_rows = window_rows
         self.stride_rows = stride_rows or window_rows
         self.ring: NDArray[Any] = np.zeros((columns, window_rows), dtype)
-        self.offsets = np.zeros(window_rows, np.int64)  # of each row's record, in step with the ring
+        # Of the records that windows begin in: of all that have begun and are not judged yet.
+        self.first_offsets = np.zeros(-(-window_rows // self.stride_rows), np.int64)
         self.seen = 0  # rows so far
 
     @property
@@ -65,14 +67,16 @@ class SlidingWindow(Remembers):
             the first row that still counts (a part longer than the window overwrites itself), and its place in
             the ring; the rows after it follow, around the ring's end.
         """
+        begun = -(-self.seen // self.stride_rows)
         self.seen += stop - start
+        beginning = -(-self.seen // self.stride_rows) - begun
+        if beginning:
+            self.first_offsets[np.arange(begun, begun + beginning) % len(self.first_offsets)] = offset
         first = max(start, stop - self.window_rows)
-        place = (self.seen - (stop - first)) % self.window_rows
-        end = place + stop - first
-        self.offsets[place:end] = offset
-        self.offsets[: max(0, end - self.window_rows)] = offset
-        return first, place
+        return first, (self.seen - (stop - first)) % self.window_rows
 
-    def coordinates(self) -> Window:
-        """The records that a full window rests on."""
-        return Window(int(self.offsets[self.oldest]), int(self.offsets[self.oldest - 1]), self.window_rows)
+    def coordinates(self, offset: int) -> Window:
+        """The records that a window rests on which is judged now, in the record at `offset`."""
+        judged, left = divmod(self.seen - self.window_rows, self.stride_rows)
+        assert left == 0, self.seen
+        return Window(int(self.first_offsets[judged % len(self.first_offsets)]), offset, self.window_rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
+from sys import intern
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -26,6 +27,8 @@ MAD_TO_DEVIATION = 1.4826  # median absolute deviation → standard deviation, o
 MAD_EFFICIENCY = 0.37  # the MAD knows the scale as well as a standard deviation of 37 % as many values
 MEDIAN_VARIANCE = float(np.pi / 2)  # of the median, in units of the mean's
 WINDOW_PARTS = 96  # a day's window moves in quarters of an hour
+BLOCKS = 10  # counts and deviations leave the past by tenths: of them only averages are wanted
+FIRST_PLACES = 16  # of a column's past; more when they are needed
 
 
 class ZscoreConfig(DetectorConfig):
@@ -77,7 +80,7 @@ class ZscoreConfig(DetectorConfig):
     """`autocorrelation` widens the prediction interval by that of the past means; `none` is the textbook's."""
 
     max_columns: int = Field(default=1000, ge=1)
-    """Columns that are followed, the first that are seen; bounds the memory: 2.4 KB each with the defaults."""
+    """Columns that are followed, the first that are seen; bounds the memory: 1 KB each with the defaults."""
 
     @model_validator(mode="after")
     def _enough_past(self) -> ZscoreConfig:
@@ -101,7 +104,7 @@ class ZscoreDetector(Remembers):
     times √(1 + 1/n) (Hahn and Meeker, *Statistical Intervals*, 4.7), widened as `standardise` says.
     """
 
-    remembered = ("_names", "_past", "_following", "_filled", "_buckets")
+    remembered = ("_names", "_means", "_sums", "_following", "_filled", "_buckets")
 
     def __init__(self, name: str, config: ZscoreConfig) -> None:
         from streamd.detectors import kernels_columns  # numba costs more to import than most commands take
@@ -111,7 +114,10 @@ class ZscoreDetector(Remembers):
         self._config = config
         self._names: list[str] = []
         self._known: tuple[str, ...] = ()
-        self._past: FloatArray = np.empty((3, 0, config.past_batches))  # 1/count, mean, mean squared deviation
+        self._block = -(-config.past_batches // BLOCKS)
+        # What these hold is said in `past_moments`.
+        self._means: FloatArray = np.empty((0, min(FIRST_PLACES, config.past_batches)))
+        self._sums: FloatArray = np.empty((2, 0, -(-config.past_batches // self._block)))
         self._following: IntArray = np.empty(0, np.int64)
         self._filled: IntArray = np.empty(0, np.int64)
         self._buckets = _TimeBuckets(config.window_hours) if config.method == "moving_average" else None
@@ -124,6 +130,7 @@ class ZscoreDetector(Remembers):
     def restore(self, state: dict[str, Any]) -> None:
         buckets = self._buckets
         super().restore(state)
+        self._names = [intern(name) for name in self._names]
         self._known = tuple(self._names)
         self._buckets = buckets
         if buckets is not None:
@@ -134,7 +141,7 @@ class ZscoreDetector(Remembers):
         self._meet(batch.table.numeric)
         config = self._config
         now = self._kernels.batch_moments(batch.table.matrix(self._known))  # (3, columns)
-        past = self._kernels.past_moments(self._past, self._following, self._filled)
+        past = self._kernels.past_moments(self._means, self._sums, self._following, self._filled, self._block)
         centres = self._centres(past, batch.event_time_ms)
         judged = self._kernels.standardise(
             now, centres, past, config.min_batches, config.dependence == "autocorrelation"
@@ -188,7 +195,7 @@ class ZscoreDetector(Remembers):
             centres[:2] = past[:2]
             centres[2] = n
             return centres
-        means = np.where(np.arange(self._config.past_batches) < self._filled[:, None], self._past[1], np.nan)
+        means = np.where(np.arange(self._means.shape[1]) < self._filled[:, None], self._means, np.nan)
         median = _row_medians(means, self._filled)
         scale = MAD_TO_DEVIATION * _row_medians(np.abs(means - median[:, None]), self._filled)
         # The correction is that of small samples: Croux and Rousseeuw 1992.
@@ -200,14 +207,19 @@ class ZscoreDetector(Remembers):
             return
         new = [name for name in columns if name not in self._names][: self._config.max_columns - len(self._names)]
         if new:
-            self._names += new
+            self._names += [intern(name) for name in new]  # the same in thousands of streams
             self._known = tuple(self._names)
-            self._past = np.concatenate([self._past, np.ones((3, len(new), self._config.past_batches))], axis=1)
+            self._means = np.concatenate([self._means, np.zeros((len(new), self._means.shape[1]))])
+            self._sums = np.concatenate([self._sums, np.zeros((2, len(new), self._sums.shape[2]))], axis=1)
             self._following = np.concatenate([self._following, np.zeros(len(new), np.int64)])
             self._filled = np.concatenate([self._filled, np.zeros(len(new), np.int64)])
 
     def _learn(self, time_ms: int, now: FloatArray, loud: BoolArray) -> None:
-        self._kernels.remember(self._past, self._following, self._filled, now, loud)
+        places, most = self._means.shape[1], self._config.past_batches
+        if places < most and self._following.max(initial=0) == places:
+            more = min(places, most - places)
+            self._means = np.concatenate([self._means, np.zeros((len(self._names), more))], axis=1)
+        self._kernels.remember(self._means, self._sums, self._following, self._filled, self._block, most, now, loud)
         if self._buckets is not None:
             usable = np.isfinite(now).all(axis=0)
             self._buckets.learn(time_ms, np.where(usable & ~loud, now[1], np.nan))

@@ -28,6 +28,7 @@ from streamd.model import (
     Effect,
     Envelope,
     Mode,
+    RunJudged,
     Severity,
     StreamChanged,
     TelemetryCounted,
@@ -133,6 +134,9 @@ class Metrics:
                     self._child(families.RECORDS_REJECTED, topic, effect.reason.value).inc()
                 case TelemetryCounted():
                     self._child(families.TELEMETRY_POINTS, topic).inc(effect.points)
+                case RunJudged():
+                    self._found(effect.verdicts, effect.severities)
+                    self._partitions.event_at(topic, partition, effect.event_time_ms)
                 case StreamChanged():
                     self._child(families.STREAM_CHANGES, effect.what).inc()
                 case _:
@@ -141,12 +145,14 @@ class Metrics:
     def _judged(self, effect: BatchJudged, topic: str, partition: int) -> None:
         self._child(families.BATCHES_JUDGED, topic).inc()
         self._child(families.ROWS_JUDGED, topic).inc(effect.rows)
-        verdicts = (outcome for outcome in effect.outcomes if isinstance(outcome, Verdict))
-        for verdict, severity in zip(verdicts, effect.severities, strict=True):
+        self._found((outcome for outcome in effect.outcomes if isinstance(outcome, Verdict)), effect.severities)
+        self._partitions.event_at(topic, partition, effect.event_time_ms)
+
+    def _found(self, verdicts: Iterable[Verdict], severities: Iterable[Severity]) -> None:
+        for verdict, severity in zip(verdicts, severities, strict=True):
             if verdict.detector not in self._detectors:
                 self._begin_detector(verdict.detector)
             self._child(families.VERDICTS, verdict.detector, _WORDS[severity]).inc()
-        self._partitions.event_at(topic, partition, effect.event_time_ms)
 
     # --- Events of the shell ---
 

@@ -101,6 +101,8 @@ def alert_record(alert: Alert, topic: str, source: str) -> Outgoing:
         "model_sha256": alert.model_sha256,
         "summary": alert.summary,
     }
+    if alert.step is not None:
+        value |= {"step": alert.step, "first_step": alert.first_step}
     headers = _cloud_event(alert.id, source, ALERT_TYPE, alert.stream, alert.event_time_ms)
     return Outgoing(topic, _utf8(alert.stream), _json(value), headers)
 

@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.signal import lfilter
 
 from streamd.detectors.base import Detector
-from streamd.detectors.kernels_columns import batch_moments, past_moments, value_counts
+from streamd.detectors.kernels_columns import batch_moments, past_moments, remember, value_counts
 from streamd.detectors.zscore import ZscoreConfig
 from streamd.model import FeatureBatch, Verdict
 from streamd.state import pack, unpack
@@ -298,12 +298,78 @@ def test_the_compiled_loops_agree_with_numpy() -> None:
         assert kinds[:, i].tolist() == expected
 
 
-def test_the_autocorrelation_of_the_past_is_taken_in_its_order_around_the_ring() -> None:
-    series = np.random.default_rng(14).normal(size=30).cumsum()
-    kept = series[-20:]
-    ring = np.ones((3, 1, 20))
-    ring[1, 0] = np.roll(kept, 30 % 20)
-    moments = past_moments(ring, np.array([10]), np.array([20]))[:, 0]
-    centred = kept - kept.mean()
-    assert moments[:2] == pytest.approx([kept.mean(), kept.std(ddof=1)], rel=1e-12)
-    assert moments[2] == pytest.approx(centred[1:] @ centred[:-1] / (centred @ centred), rel=1e-12)
+@pytest.mark.parametrize("places", [3, 10, 14, 100])
+def test_what_is_said_of_the_past_agrees_with_a_list_of_the_batches(places: int) -> None:
+    """Deviations and counts: of the batches since the oldest block began anew, which is all of them or a few less."""
+    rng = np.random.default_rng(14)
+    blocks = -(-places // 10)
+    means, sums = np.zeros((1, places)), np.zeros((2, 1, -(-places // blocks)))
+    following, filled = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    batches: list[FloatArray] = []
+    for number in range(1, 3 * places):
+        count, mean, square = rng.integers(1, 300), rng.normal(1e6), 10 ** rng.normal(0, 9)
+        now = np.array([[count], [mean], [square]])
+        remember(means, sums, following, filled, blocks, places, now, np.array([False]))
+        batches.append(now[:, 0])
+        moments = past_moments(means, sums, following, filled, blocks)[:, 0]
+        kept = np.array(batches[-places:])[:, 1]
+        if len(kept) < 2:
+            assert np.isnan(moments).all()
+            continue
+        centred = kept - kept.mean()
+        assert moments[:2] == pytest.approx([kept.mean(), kept.std(ddof=1)], rel=1e-8)
+        assert moments[2] == pytest.approx(centred[1:] @ centred[:-1] / (centred @ centred), rel=1e-6, abs=1e-8)
+        # Places are taken in turn; a block that was begun anew has lost the batches of its later places.
+        begun = number % places % blocks if number > places else 0
+        first_place = number % places - begun
+        lost = min(first_place + blocks, places) - number % places if begun else 0
+        summed = np.array(batches[max(0, number - places + lost) :])
+        assert moments[3] == pytest.approx(stats.hmean(summed[:, 0]), rel=1e-12)
+        assert moments[4] == pytest.approx(summed[:, 2].mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("past_batches", [30, 100])
+def test_the_past_is_exact_while_it_fills_and_when_it_turns(past_batches: int) -> None:
+    """Room is made for it in steps; a column that came late, or is often empty, is behind the others in them."""
+    rng = np.random.default_rng(15)
+    detector = ZscoreConfig(past_batches=past_batches, dependence="none").build("z", None)
+    seen: dict[str, list[float]] = {"x": [], "late": [], "rare": []}
+    for offset in range(250):
+        values = {"x": rng.normal(1e5, size=40), "rare": rng.normal(-3.0, size=40)}
+        if offset >= 40:
+            values["late"] = rng.normal(size=40)
+        if offset % 3:
+            values["rare"][:] = np.nan
+        verdict = feed(detector, offset, values)
+        for name, column in values.items():
+            past = np.array(seen[name][-past_batches:])
+            if verdict is not None and len(past) >= 30 and np.isfinite(column).all():
+                z = verdict.statistics[verdict.columns.index(name)]
+                assert z == pytest.approx((column.mean() - past.mean()) / past.std(ddof=1), rel=1e-7)
+            if np.isfinite(column).all():
+                seen[name].append(float(column.mean()))
+
+
+def test_one_monstrous_value_in_a_healthy_batch_is_forgotten_when_its_batch_is() -> None:
+    rng = np.random.default_rng(16)
+    detector, spared = ZscoreConfig().build("z", None), ZscoreConfig().build("z", None)
+    for offset in range(250):
+        values = rng.normal(size=256)
+        monstrous = np.where(np.arange(256) == 7, 1e30, values) if offset == 33 else values
+        verdict, other = feed(detector, offset, {"x": monstrous}), feed(spared, offset, {"x": values})
+        assert not loud(verdict)
+    assert verdict is not None
+    assert other is not None
+    assert verdict.effects.tolist() == other.effects.tolist()
+    assert verdict.statistics.tolist() == other.statistics.tolist()
+
+
+def test_memory_is_taken_as_the_past_grows_and_stays_under_a_kilobyte_a_column() -> None:
+    detector = ZscoreConfig().build("z", None)
+    sizes = []
+    for offset in range(250):
+        feed(detector, offset, {f"c{i}": np.arange(4.0) for i in range(32)})
+        sizes.append(detector.nbytes / 32)
+    assert sizes == sorted(sizes)
+    assert sizes[1] < 400
+    assert sizes[-1] < 1100

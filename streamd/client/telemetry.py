@@ -1,0 +1,45 @@
+"""The queue of a training run: telemetry points, which give way when there is no room, and answers, which do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from streamd.client.sender import Sender
+from streamd.codec.encode import Outcome, encode_ack, encode_telemetry
+
+
+class TelemetryProducer(Sender):
+    """Sends the telemetry of training runs; for jobs without torch, or with a loop of their own.
+
+    Args:
+        bootstrap_servers, topic, options: as of Sender.
+    """
+
+    def __init__(
+        self, bootstrap_servers: str | Sequence[str], topic: str = "streamd.telemetry", **options: Any
+    ) -> None:
+        super().__init__(bootstrap_servers, topic, **options)
+
+    def send(
+        self,
+        run: str,
+        step: int,
+        metrics: Mapping[str, float | None],
+        *,
+        tensors: Mapping[str, Mapping[str, float | None]] | None = None,
+        epoch: float | None = None,
+        ts_ms: int | None = None,
+    ) -> bool:
+        """Queue one point. Never waits; the oldest points are dropped to make room. False: it was itself dropped."""
+        value, headers = encode_telemetry(run, step, metrics, tensors=tensors, epoch=epoch, ts_ms=ts_ms)
+        message = self._message(run, value, headers, keep=False)
+        self._start()
+        return self._outbox.offer(message)
+
+    def acknowledge(self, run: str, command_id: str, outcome: Outcome, detail: str = "") -> bool:
+        """Queue the answer to a command. Never waits, and is not dropped to make room."""
+        value, headers = encode_ack(run, command_id, outcome, detail=detail, kind="run")
+        message = self._message(run, value, headers, keep=True)
+        self._start()
+        return self._outbox.offer(message)

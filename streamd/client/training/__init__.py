@@ -1,0 +1,1 @@
+"""The parts of TrainingMonitor that need torch; imported when a monitor is given a model, never before."""
