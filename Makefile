@@ -6,7 +6,7 @@
 #   make check       formatting, lint, types, import rules
 #   make bench       speed, side by side with its peers
 #   make quality     what the detectors find and do not find on real data
-#   make chaos       kill, cut and pause until something gives   (HOURS=0.5 for the long version, ARGS="--only kills")
+#   make chaos       kill, cut and pause until something gives   (HOURS=0.5: the long version; ARGS="--only kills")
 #   make kafka       Apache Kafka's jars by Maven, for tests outside of CI
 #   make clean       remove what was made
 #

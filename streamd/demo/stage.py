@@ -94,6 +94,7 @@ class Stage:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("STREAMD_")}
         environment |= {
             "STREAMD_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,
+            "STREAMD_KAFKA__DELIVERY": "at_least_once",  # its transactions never end where their owner was killed
             "STREAMD_ADMIN__PORT": str(port),
             "STREAMD_LOG__FORMAT": "console",
             # The embedded broker lets the first member of a group wait for half of its session timeout.

@@ -24,7 +24,14 @@ from streamd.model import Envelope
 from streamd.transport import kafka_auth
 from streamd.transport.base import Assigned, Partition, Polled, Revoked, Skipped
 from streamd.transport.kafka_member import CLOSE_SECONDS, Event, Listener, close_apart, consumer_options
-from streamd.transport.kafka_mends import beat_when_found, clear_slot, hang_up, keep_finished_join, note_resets
+from streamd.transport.kafka_mends import (
+    beat_when_found,
+    clear_slot,
+    forget_old_answers,
+    hang_up,
+    keep_finished_join,
+    note_resets,
+)
 from streamd.transport.kafka_unreadable import UnreadableBatch, find_unreadable
 from streamd.transport.settings import KafkaSettings
 
@@ -216,6 +223,7 @@ class GroupConsumer:
         """
         deadline = time.monotonic() + timeout_seconds
         found = {}
+        forget_old_answers(self._client)
         for partition in partitions:
             remaining_ms = max(1.0, (deadline - time.monotonic()) * 1000)
             try:

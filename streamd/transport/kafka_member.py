@@ -12,6 +12,7 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 
+from streamd.transport.kafka_mends import forget_old_answers
 from streamd.transport.settings import KafkaSettings
 
 _log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python
         self._events = events
 
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        forget_old_answers(self._consumer)
         self._consumer.pause(*assigned)
         self._post("assigned", assigned)
 

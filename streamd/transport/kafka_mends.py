@@ -1,4 +1,4 @@
-"""Six mends of kafka-python 3.0.12, put on the clients that are made here and on nothing else.
+"""Seven mends of kafka-python 3.0.12, put on the clients that are made here and on nothing else.
 
 A finished join is thrown away. A join goes on in the background when the `poll` that began it times out. When it ends
 before the next `poll`, that poll takes "done" for "nothing under way" and joins again, which makes the whole group
@@ -23,6 +23,10 @@ older than that, the next one is 3 s away, and the session of 10 s runs out in b
 
 A connection that has died without a word is waited for until a request on it times out, 30 s, also to look for the
 coordinator elsewhere. What was to be heard in that time is not asked for on another connection.
+
+An old answer is taken for a new one (K17). A question for committed offsets that timed out is kept, and whoever asks
+for the same partitions next, however much later, is told what was committed when the first one asked. A member that
+was given a partition back would begin before the place where another one has come to.
 """
 
 from __future__ import annotations
@@ -46,6 +50,11 @@ REFUSED = (
     kafka_errors.AuthorizationError,
 )
 """The broker answers, and does not want us."""
+
+
+def forget_old_answers(consumer: KafkaConsumer) -> None:
+    """Whoever asks for committed offsets from now on is told what is committed from now on."""
+    consumer._coordinator._offset_fetch_futures.clear()
 
 
 class _Finished:

@@ -103,8 +103,9 @@ def verdict(promises: kafka_probe_writes.Promises | None, write: bool) -> Verdic
         return Verdict(Guarantee.NONE, Finding("guarantee", Outcome.PROBLEM, sentence))
     if broken:
         sentence = (
-            f"at least once only: {' and '.join(broken)}. Nothing is lost; after a crash or a rebalance an alert may "
-            "come twice, with the same id. For exactly once use Apache Kafka 2.5 or newer"
+            f"at least once only: {' and '.join(broken)}. With kafka.delivery = at_least_once nothing is lost; after a "
+            "crash or a rebalance an alert may come twice, with the same id (with transactions, a partition may stop "
+            "for good). For exactly once use Apache Kafka 2.5 or newer"
         )
         return Verdict(Guarantee.AT_LEAST_ONCE, Finding("guarantee", Outcome.PROBLEM, sentence))
     if promises is None or None in promises:

@@ -7,7 +7,7 @@ import signal
 import time
 from datetime import UTC, datetime
 
-from chaos.figures import growth, held
+from chaos.figures import held
 from chaos.world import World
 from daemons import Daemon
 from proxy import Action, Api, Cut, Flip, Side
@@ -57,7 +57,10 @@ def join_and_leave(world: World) -> None:
     world.played("rebalance")
 
 
-def join(world: World, gap_seconds_max: float = 2.0) -> None:
+_GAP_SECONDS_MAX = 2.0
+
+
+def join(world: World) -> None:
     """A member comes and stays. The partitions that need not move flow on."""
     world.progress(20)
     since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
@@ -72,7 +75,7 @@ def join(world: World, gap_seconds_max: float = 2.0) -> None:
         worst = max(stayed.values())
         before = float(world.outcome.figures.get("gap of what stayed", "0 s").split()[0])
         world.outcome.figures["gap of what stayed"] = f"{max(before, worst):.1f} s"
-        if worst > gap_seconds_max:
+        if worst > _GAP_SECONDS_MAX * world.patience:
             world.problem(f"partitions that stayed stood still: {stayed}")
 
 
@@ -102,11 +105,27 @@ def join_during_restore(world: World) -> None:
 def broker_crash(world: World, down_seconds: float) -> None:
     """The broker is killed and comes back on its data."""
     world.progress(20)
-    world.broker.kill()
-    time.sleep(down_seconds)
-    world.broker.start()
+    _crash_broker(world, down_seconds)
     world.played("broker restart")
     world.progress(20, 90)
+
+
+def crash_of_open_transaction(world: World, down_seconds: float) -> None:
+    """The broker is killed while a transaction is open, and comes back when its time is over: it must end it then."""
+    fault = Cut(Api.TXN_OFFSET_COMMIT, "request", "black_hole", skip=1)
+    _with_much_to_tell(world, fault)
+    if world.until(fault.done.is_set, 60, "a transaction to leave open"):
+        world.played("broker restart over an open transaction")
+    _crash_broker(world, world.config.kafka.transaction_timeout_ms / 1000 + down_seconds)
+    world.progress(20, 90)
+
+
+def _crash_broker(world: World, down_seconds: float) -> None:
+    broker = world.site.broker
+    assert broker is not None
+    broker.kill()
+    time.sleep(down_seconds)
+    world.site.start_anew()
 
 
 def reset(world: World) -> None:
@@ -231,34 +250,27 @@ def lost_answer(world: World, outage_seconds: float) -> None:
     world.progress(20, 90)
 
 
-# --- The long one ---------------------------------------------------------------------------------
+def unheard_commit(world: World) -> None:
+    """The broker commits and no answer comes back, until the member has given up; it stays in its group all the time.
+
+    The same member makes the same delivery again, then: that it was made the mark alone can tell.
+    """
+    actions: tuple[Action, Action] = ("reset", "black_hole")
+    action = actions[int(world.rng.integers(2))]
+    fault = Cut(Api.END_TXN, "response", action, skip=1, times=1_000_000_000)
+    _with_much_to_tell(world, fault)
+    if not world.until(fault.done.is_set, 60, "an answer to EndTxn to lose"):
+        return
+    given_up = Cut(Api.INIT_PRODUCER_ID, "request", "delay", seconds=0)
+    world.proxy.arm(given_up)
+    if world.until(given_up.done.is_set, 60, "the member to give up"):
+        world.played("commit unheard")
+    world.proxy.disarm()
+    world.progress(20, 90)
 
 
-def soak(world: World, seconds: float, kill_every_seconds: float = 18.0) -> None:
-    """The first member is never killed, and looked at; others are killed, and the network hiccups, all the time."""
-    begun, samples = time.monotonic(), []
-    watched, victims = world.members[0], world.members[1:]
-    next_kill = begun + kill_every_seconds
-    while (now := time.monotonic()) < begun + seconds:
-        world.nurse()
-        samples.append(held(watched.pid, now - begun))
-        if now >= next_kill:
-            next_kill = now + kill_every_seconds * float(world.rng.uniform(0.7, 1.3))
-            if world.rng.random() < 0.15:
-                world.proxy.reset()
-                world.played("reset")
-            else:
-                victim = victims[int(world.rng.integers(len(victims)))]
-                victim.stop(signal.SIGKILL)
-                victim.start()
-                world.played("SIGKILL")
-        time.sleep(1.0)
-    first, last = samples[len(samples) // 2], samples[-1]
-    world.outcome.figures |= {
-        "RSS": f"{first.rss_bytes / 2**20:.0f} → {last.rss_bytes / 2**20:.0f} MiB",
-        "RSS slope": f"{growth(samples) / 2**20:+.1f} MiB/h",
-        "files": f"{first.files} → {last.files}",
-        "threads": f"{first.threads} → {last.threads}",
-    }
-    if last.files > first.files + 10 or last.threads > first.threads + 5:
-        world.problem(f"files or threads pile up: {first} → {last}")
+def _with_much_to_tell(world: World, fault: Cut) -> None:
+    """Arm it for the transaction after one that is held up, so that it has the records of all that time."""
+    world.progress(40)
+    world.proxy.arm(fault)
+    world.proxy.arm(Cut(Api.PRODUCE, "response", "delay", seconds=1.0))

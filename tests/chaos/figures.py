@@ -28,9 +28,8 @@ def held(pid: int, seconds: float) -> Held:
 
 
 def growth(samples: Sequence[Held]) -> float:
-    """Bytes per hour, a line through the second half of the samples: at first everything grows."""
-    half = samples[len(samples) // 2 :]
-    if len(half) < 3:
+    """Bytes per hour, by a straight line through the samples."""
+    if len(samples) < 3:
         return float("nan")
-    seconds, rss = np.array([(one.seconds, one.rss_bytes) for one in half], dtype=float).T
+    seconds, rss = np.array([(one.seconds, one.rss_bytes) for one in samples], dtype=float).T
     return float(np.polyfit(seconds - seconds[0], rss, 1)[0] * 3600)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -29,6 +29,12 @@ class Told(NamedTuple):
     timestamp_ms: int | None
 
 
+Place = tuple[str, int, int]
+"""Topic, partition and offset."""
+
+Ticks = dict[Partition, set[tuple[int, int]]]
+"""The ticks that had an effect, by input partition: (the offset before which it came, its time in epoch ms)."""
+
 Order = dict[tuple[str, bytes | None], list[Told]]
 """Topic and key -> the records, in their order. A key stays on one partition, so its order is Kafka's promise."""
 
@@ -53,30 +59,49 @@ class Expected:
     def total(self) -> int:
         return sum(len(each) for each in self.told.values())
 
+    def take(self, effects: list[Effect]) -> None:
+        """Add what these effects tell."""
+        topics = self.config.topics
+        self.counts.update(_counted(effects))
+        for record in outgoing(effects, topics, self.config.kafka.group_id):
+            ts = record.timestamp_ms if record.topic == topics.dlq else None
+            one = Told(record.topic, record.key, record.value, tuple(record.headers), ts)
+            self.told[record.topic, record.key].append(one)
 
-def expect(config: Config) -> Expected:
-    """Read the input back and judge it."""
+
+def expect(config: Config, ticks: Mapping[Partition, set[tuple[int, int]]]) -> Expected:
+    """Read the input back and judge it, with the ticks at the places where the journal has them.
+
+    When silence is noticed only a clock can say: that is taken from the journal. What is then to be told, and that it
+    is told once, follows from the engine: a tick that was journalled and not told is lost, one that was told and not
+    journalled is foreign, and of two that both told of the same silence the second one's alerts are foreign.
+    """
     warm_up(config)
     new_engine, fit = engine_factory(config), FitOnce(trainer())
-    engines: dict[Partition, PartitionEngine] = {}
-    last: dict[Partition, deque[Envelope]] = {}
-    told: Order = defaultdict(list)
-    counts = Counter[str]()
-    for envelope in read_range(config.kafka, config.topics.features, None, None):
-        partition = Partition(envelope.topic, envelope.partition)
-        if partition not in engines:
-            engines[partition] = new_engine(partition, 0)
-            last[partition] = deque(maxlen=10 * config.engine.snapshot_records + 1000)
-        last[partition].append(envelope)
-        effects = _stepped(engines[partition], envelope, fit)
-        counts["records"] += 1
-        counts.update(_counted(effects))
-        for record in outgoing(effects, config.topics, config.kafka.group_id):
-            ts = record.timestamp_ms if record.topic == config.topics.dlq else None
-            one = Told(record.topic, record.key, record.value, tuple(record.headers), ts)
-            told[record.topic, record.key].append(one)
-    ends = {partition: records[-1].offset + 1 for partition, records in last.items()}
-    return Expected(config, ends, last, engines, dict(told), counts)
+    expected = Expected(config, {}, {}, {}, defaultdict(list), Counter())
+    due = {partition: deque(sorted(each)) for partition, each in ticks.items()}
+    for topic in (config.topics.features, config.topics.telemetry):
+        for envelope in read_range(config.kafka, topic, None, None):
+            partition = Partition(envelope.topic, envelope.partition)
+            if partition not in expected.engines:
+                expected.engines[partition] = new_engine(partition, 0)
+                expected.last[partition] = deque(maxlen=10 * config.engine.snapshot_records + 1000)
+            engine = expected.engines[partition]
+            _tick(expected, engine, due.get(partition), envelope.offset)
+            expected.last[partition].append(envelope)
+            expected.ends[partition] = envelope.offset + 1
+            expected.counts["records"] += 1
+            expected.take(_stepped(engine, envelope, fit))
+    for partition, engine in expected.engines.items():
+        _tick(expected, engine, due.get(partition), expected.ends[partition])
+    return expected
+
+
+def _tick(expected: Expected, engine: PartitionEngine, due: deque[tuple[int, int]] | None, offset: int) -> None:
+    """Those that came before the record at `offset`."""
+    while due and due[0][0] <= offset:
+        expected.take(engine.tick(due.popleft()[1]) or [])
+        expected.counts["ticks"] += 1
 
 
 def _stepped(engine: PartitionEngine, envelope: Envelope, fit: FitOnce) -> list[Effect]:
@@ -113,9 +138,10 @@ class Difference:
     foreign: list[Told] = field(default_factory=list)
     disordered: list[tuple[str, bytes | None]] = field(default_factory=list)
 
-    def __str__(self) -> str:
+    def problem(self, *, exactly_once: bool) -> str:
+        """What of it breaks the promise, as a sentence; empty: nothing."""
         parts = []
-        for name in ("lost", "twice", "foreign"):
+        for name in ("lost", "twice", "foreign") if exactly_once else ("lost", "foreign"):
             found: list[Told] = getattr(self, name)
             if found:
                 parts.append(f"{len(found)} {name}, the first of {found[0].topic}: {(found[0].value or b'')[:300]!r}")
@@ -125,18 +151,19 @@ class Difference:
 
 
 def compare(expected: Order, told: Iterable[Told]) -> Difference:
-    """Everything once, and in each stream's order."""
+    """Everything once, and in each stream's order, in which what comes again counts where it came first."""
     got: Order = defaultdict(list)
     for one in told:
         got[one.topic, one.key].append(one)
     difference = Difference()
     for place in expected.keys() | got.keys():
-        wanted, found = Counter(expected.get(place, [])), Counter(got.get(place, []))
+        order = expected.get(place, [])
+        wanted, found = Counter(order), Counter(got.get(place, []))
         difference.lost += (wanted - found).elements()
         extra = found - wanted
         difference.twice += [one for one in extra.elements() if one in wanted]
         difference.foreign += [one for one in extra.elements() if one not in wanted]
-        if wanted == found and expected.get(place, []) != got.get(place, []):
+        if wanted.keys() == found.keys() and list(dict.fromkeys(order)) != list(dict.fromkeys(got[place])):
             difference.disordered.append(place)
     return difference
 
@@ -167,7 +194,7 @@ def restored(expected: Expected) -> dict[Partition, bytes]:
         assert first in (0, min(first, seat.engine.next_offset)), f"{partition}: the snapshot is old: {first}"
         for envelope in expected.last[partition]:
             if seat.engine.next_offset <= envelope.offset < offset:
-                seat.step(envelope)
+                seat.step(envelope, shown=False)
                 while (job := seat.engine.fit_wanted) is not None:  # its weights should have been kept
                     seat.engine.fitted(fit(job.config, job.reference))
         seat.reached(offset)

@@ -4,26 +4,66 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
+from contextlib import closing
 from typing import Any
 
-from chaos.oracle import Told
+import orjson
+from chaos.oracle import Place, Ticks, Told
 from kafka import KafkaConsumer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
 from streamd.config import Config
+from streamd.model import Envelope
 from streamd.transport.base import Partition
+from streamd.transport.kafka_range import read_range
 
-Place = tuple[str, int, int]
+
+class Seen:
+    """What has been read of the topics that the members write.
+
+    Attributes:
+        told: alerts, commands and dead letters, by their place.
+        ticks: of the journal in the state topic, by the input partition: the offset before which, and the time.
+        silent: the streams of which the last that was told is that they say nothing.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._topics = config.topics
+        self.told: dict[Place, Told] = {}
+        self.ticks: Ticks = defaultdict(set)
+        self.silent: set[str] = set()
+
+    def take(self, record: Envelope) -> None:
+        if record.topic == self._topics.state:
+            self._take_state(record)
+            return
+        place = (record.topic, record.partition, record.offset)
+        assert place not in self.told, f"the broker gave {place} twice"
+        timestamp_ms = record.timestamp_ms if record.topic == self._topics.dlq else None
+        self.told[place] = Told(record.topic, record.key, record.value, tuple(record.headers), timestamp_ms)
+        if record.topic == self._topics.alerts:
+            alert = orjson.loads(record.value or b"{}")
+            if alert["test"] == "silence":
+                change = self.silent.add if alert["status"] == "firing" else self.silent.discard
+                change(alert["stream"])
+
+    def _take_state(self, record: Envelope) -> None:
+        """Read here by hand: `<group>/<topic>/<partition>/tick/<epoch ms>/0`, and the offset in a header."""
+        _, topic, number, kind, *more = (record.key or b"").decode().split("/")
+        if kind == "tick" and record.value is not None:
+            offset = int(dict(record.headers)["state-offset"] or b"")
+            self.ticks[Partition(topic, int(number))].add((offset, int(more[0])))
 
 
 class Reader:
-    """Reads the output topics from their beginning, `read_committed`, on a thread of its own."""
+    """Reads what the members write from its beginning, `read_committed`, on a thread of its own."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._stopped = threading.Event()
-        self._seen: dict[Place, Told] = {}
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
+        self.seen = Seen(config)
         self.error: BaseException | None = None
 
     def start(self) -> None:
@@ -33,35 +73,16 @@ class Reader:
         self._stopped.set()
         self._thread.join(30)
 
-    @property
-    def count(self) -> int:
-        return len(self._seen)
-
-    def told(self) -> list[Told]:
-        """Each partition's in its order."""
-        return [self._seen[place] for place in sorted(self._seen)]
-
-    def places(self) -> dict[Place, Told]:
-        return dict(self._seen)
-
     def _run(self) -> None:
         consumer: Any = None
         try:
             consumer = consumer_of(self._config)
-            topics = self._config.topics
-            partitions = [
-                TopicPartition(topic, number)
-                for topic in (topics.alerts, topics.control, topics.dlq)
-                for number in range(self._config.kafka.partitions)
-            ]
-            consumer.assign(partitions)
+            consumer.assign(_written(self._config))
             while not self._stopped.is_set():
                 for records in consumer.poll(200).values():
                     for r in records:
-                        timestamp_ms = r.timestamp if r.topic == topics.dlq else None
-                        place = (r.topic, r.partition, r.offset)
-                        assert place not in self._seen, f"the broker gave {place} twice"
-                        self._seen[place] = Told(r.topic, r.key, r.value, tuple(r.headers), timestamp_ms)
+                        key, headers = r.key, tuple(r.headers)
+                        self.seen.take(Envelope(r.topic, r.partition, r.offset, r.timestamp, key, r.value, headers))
         except BaseException as error:
             self.error = error
         finally:
@@ -101,12 +122,13 @@ class Offsets:
 
     def _run(self) -> None:
         consumer: Any = None
+        topics = self._config.topics
         try:
             consumer = consumer_of(self._config, group_id=self._config.kafka.group_id)
-            topic = self._config.topics.features
             while not self._stopped.is_set():
-                for number in range(self._config.kafka.partitions):
-                    self._look(consumer, Partition(topic, number))
+                for topic in (topics.features, topics.telemetry):
+                    for number in range(self._config.kafka.partitions):
+                        self._look(consumer, Partition(topic, number))
                 self._stopped.wait(self._every_seconds)
         except BaseException as error:
             self.error = error
@@ -131,41 +153,41 @@ class Offsets:
         self.committed[partition] = now
 
 
-def consumer_of(config: Config, group_id: str | None = None) -> Any:
+def consumer_of(config: Config, group_id: str | None = None, isolation: str = "read_committed") -> Any:
     return KafkaConsumer(
         bootstrap_servers=list(config.kafka.bootstrap_servers),
         group_id=group_id,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        isolation_level="read_committed",
+        isolation_level=isolation,
         allow_auto_create_topics=False,
         reconnect_backoff_ms=100,
         reconnect_backoff_max_ms=500,
     )
 
 
-def read_again(config: Config, seconds: float = 30.0, until: int = 0) -> dict[Place, Told]:
-    """Everything that a careful reader finds afterwards, at least `until` records if they come in time."""
-    reader = Reader(config)
-    reader.start()
-    deadline = time.monotonic() + seconds
-    count, still = -1, 0
-    while time.monotonic() < deadline and (still < 3 or reader.count < until):
-        time.sleep(0.3)
-        still = still + 1 if reader.count == count else 0
-        count = reader.count
-    reader.stop()
-    if reader.error is not None:
-        raise reader.error
-    return reader.places()
+def everything_is_decided(config: Config) -> bool:
+    """Whether no transaction is open that hides something from a careful reader."""
+    ends = []
+    for isolation in ("read_committed", "read_uncommitted"):
+        with closing(consumer_of(config, isolation=isolation)) as consumer:
+            ends.append(consumer.end_offsets(_written(config)))
+    return bool(ends[0] == ends[1])
 
 
-def ends_of(config: Config) -> dict[Partition, int]:
-    """Where each partition of the input ends; those without records are left out."""
-    consumer = consumer_of(config)
-    try:
-        topic = config.topics.features
-        places = [TopicPartition(topic, number) for number in range(config.kafka.partitions)]
-        return {Partition(p.topic, p.partition): int(end) for p, end in consumer.end_offsets(places).items() if end}
-    finally:
-        consumer.close(autocommit=False, timeout_ms=1000)
+def read_again(config: Config) -> Seen:
+    """What a careful reader finds afterwards."""
+    seen = Seen(config)
+    for topic in _topics(config):
+        for record in read_range(config.kafka, topic, None, None):
+            seen.take(record)
+    return seen
+
+
+def _topics(config: Config) -> tuple[str, ...]:
+    topics = config.topics
+    return topics.alerts, topics.control, topics.dlq, topics.state
+
+
+def _written(config: Config) -> list[TopicPartition]:
+    return [TopicPartition(topic, number) for topic in _topics(config) for number in range(config.kafka.partitions)]

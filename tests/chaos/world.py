@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from brokers import RealKafka
-from chaos.driver import Driver, Payloads
+from chaos.driver import Driver, Payloads, Topic
 from chaos.oracle import METRICS, Expected, compare, expect, expected_states, restored
-from chaos.witness import Offsets, Reader, ends_of, read_again
+from chaos.site import Site
+from chaos.witness import Offsets, Reader, Seen, everything_is_decided, read_again
 from daemons import Daemon
 from prometheus_client.parser import text_string_to_metric_families
-from proxy import Proxy
 
 from streamd import config_loading
 from streamd.config import Config
@@ -25,6 +24,7 @@ from streamd.transport.kafka_admin import ensure_topics
 SETTLE_SECONDS = 120.0
 EXIT_STUCK = 70
 
+NO_DATA = "STREAMD_DETECTORS__QUALITY__NO_DATA_SECONDS"
 SMALL: Mapping[str, str] = {
     # Windows of a few records: alerts by the hundred.
     "STREAMD_DETECTORS__KS__WINDOW_ROWS": "50",
@@ -33,7 +33,7 @@ SMALL: Mapping[str, str] = {
     "STREAMD_DETECTORS__ZSCORE__LOOKS": "10",
     "STREAMD_DETECTORS__QUALITY__ROWS_MIN": "10",
     "STREAMD_DETECTORS__QUALITY__LOOKS": "10",
-    "STREAMD_DETECTORS__QUALITY__NO_DATA_SECONDS": "null",  # ticks without effects: the oracle has no clock
+    NO_DATA: "1.5",  # a nap is silence
     "STREAMD_DETECTORS__ENTROPY": "null",
     "STREAMD_DETECTORS__AUTOENCODER": "null",
     "STREAMD_REFERENCE__FIRST_ROWS": "100",
@@ -41,7 +41,7 @@ SMALL: Mapping[str, str] = {
     "STREAMD_POLICY__RESOLVE_AFTER": "1",
     "STREAMD_POLICY__CRITICAL_AFTER": "2",
     "STREAMD_ENGINE__SNAPSHOT_RECORDS": "60",
-    "STREAMD_ENGINE__TICK_SECONDS": "1",
+    "STREAMD_ENGINE__TICK_SECONDS": "0.25",
     "STREAMD_KAFKA__MAX_POLL_RECORDS": "20",
     "STREAMD_KAFKA__PARTITIONS": "3",
 }
@@ -54,29 +54,13 @@ QUICK: Mapping[str, str] = {
 }
 
 
-def kafka_behind(proxy: Proxy, launcher: Path, folder: Path) -> RealKafka:
-    """A broker with two doors: clients of the one come through the proxy, of the other straight."""
-    listeners = "PLAINTEXT://127.0.0.1:{port},DIRECT://127.0.0.1:{direct},CONTROLLER://127.0.0.1:{controller}"
-    broker = RealKafka(
-        launcher,
-        folder,
-        f"listeners={listeners}",
-        f"advertised.listeners=PLAINTEXT://127.0.0.1:{proxy.port},DIRECT://127.0.0.1:{{direct}}",
-        "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,DIRECT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "inter.broker.listener.name=DIRECT",
-        "transaction.abort.timed.out.transaction.cleanup.interval.ms=1000",
-        more=("direct",),
-    )
-    proxy.target = ("127.0.0.1", broker.port)
-    return broker
-
-
 @dataclass
 class Outcome:
     """What a run came to."""
 
     scenario: str
     seed: int
+    exactly_once: bool = True
     faults: Counter[str] = field(default_factory=Counter)
     records: int = 0
     told: int = 0
@@ -102,34 +86,36 @@ class World:
     """Everything of one run.
 
     Args:
-        broker, proxy: made by `kafka_behind`, running.
+        site: the broker, running.
         folder: for logs, which stay when something was wrong.
         seed: of payloads and faults.
         environment: of the daemons, over SMALL.
+        patience: how much longer than on a quiet machine anything may take.
     """
 
     def __init__(
-        self, broker: RealKafka, proxy: Proxy, folder: Path, name: str, seed: int, environment: Mapping[str, str]
+        self, site: Site, folder: Path, name: str, seed: int, environment: Mapping[str, str], patience: float
     ) -> None:
-        self.broker = broker
-        self.proxy = proxy
+        self.site = site
+        self.patience = patience
+        self.proxy = site.proxy
         self.folder = folder
         self.rng = np.random.default_rng(seed)
-        self.outcome = Outcome(name, seed, logs=folder)
+        self.outcome = Outcome(name, seed, site.exactly_once, logs=folder)
         self.members: list[Daemon] = []
         self._environment = {**SMALL, **environment}
-        self._ended: list[Daemon] = []
         first = self._daemon(None)
         self.name = first.name
-        environ = first.environment | {"STREAMD_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{broker.ports['direct']}"}
+        environ = first.environment | {"STREAMD_KAFKA__BOOTSTRAP_SERVERS": site.direct}
         self.config: Config = config_loading.load(None, environ).config
         ensure_topics(self.config.kafka, self.config.topics, create=True)
         self.offsets = Offsets(self.config)
         self.reader = Reader(self.config)
+        self.payloads: Payloads | None = None
         self.driver: Driver | None = None
 
     def _daemon(self, name: str | None) -> Daemon:
-        return Daemon(f"127.0.0.1:{self.proxy.port}", self.folder, name, **self._environment)
+        return Daemon(self.site.members, self.folder, name, **self._environment)
 
     # --- Members ---
 
@@ -166,10 +152,10 @@ class World:
 
     def until(self, condition: Callable[[], bool], seconds: float, what: str) -> bool:
         """Wait for it; a problem when it does not come."""
-        deadline = time.monotonic() + seconds
+        started = time.monotonic()
         while not condition():
-            if time.monotonic() > deadline:
-                self.problem(f"not within {seconds:g} s: {what}")
+            if time.monotonic() - started > seconds * self.patience:
+                self.problem(f"not within {time.monotonic() - started:.0f} s: {what}")
                 return False
             time.sleep(0.05)
         return True
@@ -191,8 +177,9 @@ class World:
             self.start_member(wait=False)
         for member in self.members:
             self.until(lambda m=member: m.get("/readyz")[0] == 200, 90, f"{member.log.name} is ready")
-        servers = self.config.kafka.bootstrap_servers[0]
-        self.driver = Driver(servers, self.config.topics.features, payloads, records, per_second)
+        self.payloads = payloads
+        topics: dict[Topic, str] = {"features": self.config.topics.features, "telemetry": self.config.topics.telemetry}
+        self.driver = Driver(self.site.direct, topics, payloads, records, per_second)
         self.driver.start()
 
     def end(self, *, check_metrics: bool) -> Outcome:
@@ -201,13 +188,18 @@ class World:
         self.proxy.disarm()
         self.driver.finish()
         settled = self._settle()
-        expected = expect(self.config)
-        self.outcome.records = expected.counts["records"]
-        self.outcome.told = expected.total
-        self._measure(expected, check_metrics)
+        sums = self._measure()
         for member in self.members:
             self.stop(member)
-        self._compare(expected)
+        after = self._read_again()
+        expected = expect(self.config, after.ticks)
+        self.outcome.records = expected.counts["records"]
+        self.outcome.told = expected.total
+        self.outcome.figures["ticks with effects"] = str(expected.counts["ticks"])
+        self._compare(expected, after)
+        for name, metric in METRICS.items() if check_metrics else ():
+            if sums[metric] != expected.counts[name]:
+                self.problem(f"{metric} sums to {sums[metric]:g}, should be {expected.counts[name]}")
         for witness in (self.reader, self.offsets):
             witness.stop()
         if settled:
@@ -215,21 +207,25 @@ class World:
         return self.outcome
 
     def _settle(self) -> bool:
-        """Until the group has committed the whole input."""
-        started, ends = time.monotonic(), ends_of(self.config)
+        """Until the group has committed the whole input, and told of every stream that nothing comes any more."""
+        assert self.driver is not None
+        started, ends = time.monotonic(), self.driver.ends
 
         def settled() -> bool:
             self.nurse()
             return all(self.offsets.committed.get(partition) == end for partition, end in ends.items())
 
-        done = self.until(settled, SETTLE_SECONDS, f"everything committed: {ends}")
-        if not done:
-            self.problem(f"committed: {self.offsets.committed}")
+        done = self.until(settled, SETTLE_SECONDS, f"everything committed: {ends}; it is {self.offsets.committed}")
         self.outcome.settle_seconds = time.monotonic() - started
+        if self._environment[NO_DATA] != "null":
+            assert self.payloads is not None
+            streams = self.payloads.left_behind(self.driver.sent)
+            what = f"every stream is told to be silent: {sorted(streams)}"
+            done &= self.until(lambda: self.reader.seen.silent >= streams, SETTLE_SECONDS, what)
         return done
 
-    def _measure(self, expected: Expected, check_metrics: bool) -> None:
-        """What the members say of themselves, while they can still be asked."""
+    def _measure(self) -> Counter[str]:
+        """What the members say of themselves, while they can still be asked, added up."""
         pages = [member.get("/metrics")[1].decode() for member in self.members]
         sums: Counter[str] = Counter()
         for page in pages:
@@ -240,10 +236,7 @@ class World:
         self.outcome.figures["commit p50 / p99"] = " / ".join(quantile(sums, q) for q in (0.5, 0.99))
         if sums["streamd_records_skipped_total"]:
             self.problem(f"{sums['streamd_records_skipped_total']:g} records were skipped as unreadable")
-        if check_metrics:
-            for name, metric in METRICS.items():
-                if sums[metric] != expected.counts[name]:
-                    self.problem(f"{metric} sums to {sums[metric]:g}, should be {expected.counts[name]}")
+        return sums
 
     def stop(self, member: Daemon) -> None:
         """SIGTERM: it must go, with 0, and soon."""
@@ -258,20 +251,25 @@ class World:
         if code != 0:
             self.problem(f"{member.log.name} stopped with {code}: {member.tail()[-1500:]}")
 
-    def _compare(self, expected: Expected) -> None:
-        deadline = time.monotonic() + 20
-        while self.reader.count < expected.total and time.monotonic() < deadline and self.reader.error is None:
-            time.sleep(0.2)
+    def _read_again(self) -> Seen:
+        """What a careful reader finds when all is over; what one got meanwhile must be the same."""
+        self.until(lambda: everything_is_decided(self.config), 60, "no transaction is open any more")
+        after, during = read_again(self.config), self.reader.seen.told
+        self.until(lambda: len(during) >= len(after.told) or self.reader.error is not None, 60, "the reader is through")
         if self.reader.error is not None:
             self.problem(f"the reader failed: {self.reader.error!r}")
-        during, after = self.reader.places(), read_again(self.config, until=expected.total)
-        difference = compare(expected.told, [after[place] for place in sorted(after)])
+        if during != after.told:
+            only = next(iter(during.items() ^ after.told.items()))
+            self.problem(
+                f"a reader got {len(during)} records meanwhile and {len(after.told)} afterwards, such as {only}"
+            )
+        return after
+
+    def _compare(self, expected: Expected, after: Seen) -> None:
+        difference = compare(expected.told, [after.told[place] for place in sorted(after.told)])
         self.outcome.lost, self.outcome.twice = len(difference.lost), len(difference.twice)
-        if text := str(difference):
+        if text := difference.problem(exactly_once=self.site.exactly_once):
             self.problem(text)
-        if during != after:
-            only = sorted(during.items() - after.items())[:1] or sorted(after.items() - during.items())[:1]
-            self.problem(f"a reader got {len(during)} records meanwhile and {len(after)} afterwards, such as {only}")
         if self.offsets.backwards:
             self.problem(f"committed offsets went back: {self.offsets.backwards[:5]}")
         if self.offsets.error is not None:

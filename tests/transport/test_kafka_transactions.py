@@ -253,6 +253,26 @@ def _batches(work: Work, number: int) -> list[str]:
     return kinds
 
 
+def test_an_answer_that_nobody_waited_for_is_not_taken_for_a_later_one(work: Work) -> None:
+    """K17: the client keeps a question for committed offsets that timed out, and gives its answer to the next one."""
+    member = work.member()
+    work.poll_until(member, lambda _, changes: bool(changes))
+    member.deliver([], {work.partitions[0]: 1})
+    before = member._consumer.committed_metadata(work.partitions[:1], 5)
+    work.cluster.proxy.delay_seconds = 0.5
+    with pytest.raises(KafkaTimeoutError):
+        member._consumer._client.committed(TopicPartition(*work.partitions[0]), timeout_ms=300)
+    work.cluster.proxy.delay_seconds = 0.0
+    (kept,) = member._consumer._client._coordinator._offset_fetch_futures.values()
+    deadline = time.monotonic() + 10
+    while not kept.is_done:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    member.deliver([], {work.partitions[0]: 2})
+    after = member._consumer.committed_metadata(work.partitions[:1], 5)
+    assert after != before
+
+
 def test_the_end_of_a_transaction_that_comes_late_does_not_end_the_next_one(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
