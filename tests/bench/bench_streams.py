@@ -29,7 +29,7 @@ from streamd.wiring import engine_factory, warm_up
 WINDOW_ROWS = 1000
 MEMORY_LIMIT_MB = 1500
 SAME_WITHIN = 0.8
-NEXT_STEP = "windows in fewer bytes a value, and pasts that are kept as float32"
+NEXT_STEP = "windows in 12 bits a value (a reference of 2,000 rows has 4,001 bins): 17 KB a stream less"
 DETECTORS: dict[str, Any] = {
     "ks": {"window_rows": WINDOW_ROWS},
     "zscore": {},
@@ -78,9 +78,9 @@ def _child(streams: int, references: int, repeat: int) -> None:
         return Envelope("streamd.features", 0, offset, T0 + offset, name.encode(), value, tuple(headers))
 
     def step(given: Envelope) -> float:
-        started = time.perf_counter()
+        started = time.process_time()
         effects = engine.step(given)
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         assert not any(isinstance(effect, DeadLetter) for effect in effects)
         return seconds
 
