@@ -60,4 +60,4 @@ class StreamSettings:
     policy: PolicySettings = field(default_factory=PolicySettings)
     unasked: frozenset[str] = frozenset()
     """Names of detectors that run by default alone, without being named in the configuration."""
-    rules: RulesSettings = RulesSettings()
+    rules: RulesSettings = field(default_factory=RulesSettings)

@@ -28,6 +28,7 @@ VERBS = (
     Verb("demo", "streamd.cli.demo", "See it work: a broker, real data, the daemon, alerts.", "Watch"),
     Verb("top", "streamd.cli.top", "Show a running daemon's streams live, worst first.", "Watch"),
     Verb("tail", "streamd.cli.tail", "Show alerts as they fire, as sentences.", "Watch"),
+    Verb("ctl", "streamd.cli.ctl", "Tell a training run: pause, resume, roll back, stop, …", "Watch"),
     Verb("send", "streamd.cli.send", "Send the rows of a file as feature batches.", "Data"),
     Verb("replay", "streamd.cli.replay", "Back-test detectors on a recording, topic or table.", "Data"),
     Verb("record", "streamd.cli.record", "Write a topic's records to a file, to be replayed.", "Data"),

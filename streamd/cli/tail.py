@@ -99,7 +99,7 @@ def messages(
         metrics_enabled=False,
     )
     try:
-        partitions = _partitions(consumer, topic)
+        partitions = partitions_of(consumer, topic)
         consumer.assign(partitions)
         if start == "beginning":
             consumer.seek_to_beginning(*partitions)
@@ -118,7 +118,8 @@ def messages(
         consumer.close(autocommit=False)
 
 
-def _partitions(consumer: Any, topic: str) -> list[TopicPartition]:
+def partitions_of(consumer: Any, topic: str) -> list[TopicPartition]:
+    """The topic's partitions, waiting a while for it to be made. Raises TransientError when it is not."""
     deadline = time.monotonic() + _TOPIC_SECONDS
     while time.monotonic() < deadline:
         numbers = consumer.partitions_for_topic(topic)

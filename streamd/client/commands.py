@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 import logging
+import math
 from collections import OrderedDict
-from collections.abc import Callable, Collection
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -18,7 +19,7 @@ log = logging.getLogger("streamd.client")
 NAMES = frozenset({"checkpoint", "pause", "resume", "reduce_lr", "skip_batches", "stop", "rollback"})
 _REMEMBERED = 10_000  # ids of commands that were answered; a daemon sends a few an hour
 
-Acknowledge = Callable[[str, Outcome, str], None]
+Acknowledge = Callable[[Command, Outcome, str], object]
 
 
 class Refused(Exception):  # noqa: N818 - it is an answer, not a failure
@@ -70,32 +71,43 @@ def _milliseconds(value: Any) -> int:
     return round(moment.timestamp() * 1000)
 
 
+def reduction(args: Mapping[str, Any]) -> tuple[float, float]:
+    """`factor` and `min_lr` of a `reduce_lr`. Raises Refused for what reduces nothing."""
+    factor, min_lr = args.get("factor", 0.5), args.get("min_lr", 0.0)
+    if not _is_number(factor) or not 0 < factor < 1:
+        raise Refused(f"`factor` must be between 0 and 1, is {factor!r}")
+    if not _is_number(min_lr) or min_lr < 0:
+        raise Refused(f"`min_lr` must be a number from 0 on, is {min_lr!r}")
+    return float(factor), float(min_lr)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 class Gate:
     """Lets through the commands that are to be obeyed, once each, and answers the others.
 
     Args:
-        target_kind: `run` for a training job, `stream` for a served model.
-        target: its name; commands to others are none of ours.
+        is_ours: whether a command is to us at all.
         allow: the commands that this job opted in to.
-        acknowledge: takes (command id, outcome, detail).
+        acknowledge: sends the answer.
     """
 
-    def __init__(
-        self, target_kind: Literal["run", "stream"], target: str, allow: Collection[str], acknowledge: Acknowledge
-    ) -> None:
-        self._target = (target_kind, target)
+    def __init__(self, is_ours: Callable[[Command], bool], allow: Collection[str], acknowledge: Acknowledge) -> None:
+        self._is_ours = is_ours
         self._allow = frozenset(allow)
         self._acknowledge = acknowledge
         self._answers: OrderedDict[str, Done | None] = OrderedDict()  # None: being obeyed
 
     def admit(self, command: Command, now_ms: int) -> bool:
         """Whether to obey it. Everything else is logged, and answered where an answer is awaited."""
-        if (command.target_kind, command.target) != self._target:
+        if not self._is_ours(command):
             return False
         if command.id in self._answers:
             answer = self._answers[command.id]
             if answer is not None:  # it was sent again: the answer may have been lost
-                self._acknowledge(command.id, answer.outcome, answer.detail)
+                self._acknowledge(command, answer.outcome, answer.detail)
             return False
         if command.mode != "enforce":
             log.warning("%s: %s (shadow, not obeyed): %s", command.target, command.command, command.reason)
@@ -119,7 +131,7 @@ class Gate:
         self._remember(command.id, done)
         level = logging.INFO if done.outcome == "done" else logging.WARNING
         log.log(level, "%s: %s %s: %s", command.target, command.command, done.outcome, done.detail)
-        self._acknowledge(command.id, done.outcome, done.detail)
+        self._acknowledge(command, done.outcome, done.detail)
 
     def _remember(self, command_id: str, done: Done | None) -> None:
         self._answers[command_id] = done

@@ -21,10 +21,11 @@ from streamd.client.outbox import Stats
 from streamd.client.ranks import Alone, Ranks
 from streamd.client.system import SystemWatch
 from streamd.client.telemetry import TelemetryProducer
+from streamd.codec.encode import Outcome
 from streamd.model import Command
 
 if TYPE_CHECKING:
-    from streamd.client.training.equipment import Equipment
+    from streamd.client.training.equipment import Equipment, Hooks
     from streamd.client.training.points import Point
 
 log = logging.getLogger("streamd.client")
@@ -53,6 +54,7 @@ class TrainingMonitor:
         handlers: a function a command, in place of the built-in one or beside them: it gets the Command, and returns
             a sentence or raises `Refused`.
         automatic: obey commands within `step`. False: the job takes them from `commands()`.
+        state: other things with a state_dict that checkpoints should hold, by name: {"ema": ema}.
         checkpoints: the folder of the checkpoints.
         checkpoint_every: save one every so many steps, to have one to go back to. None: on command only.
         keep_checkpoints: how many stay.
@@ -85,6 +87,7 @@ class TrainingMonitor:
         allow: Collection[str] = (),
         handlers: Mapping[str, Handler] | None = None,
         automatic: bool = True,
+        state: Mapping[str, Any] | None = None,
         checkpoints: str | os.PathLike[str] | None = None,
         checkpoint_every: int | None = None,
         keep_checkpoints: int = 3,
@@ -121,11 +124,13 @@ class TrainingMonitor:
         self._connect_commands = connect_commands or kafka_connector(servers, control_topic, options)
         self._address = ",".join(servers)
         self._equipment: Equipment | None = None
-        if model is not None or optimizer is not None or scheduler is not None:
+        if any(part is not None for part in (model, optimizer, scheduler, state)):
             from streamd.client.training.equipment import Equipment
 
             watched = {"parameters": parameters, "activations": activations, "scaler": scaler}
-            self._equipment = Equipment(model, optimizer, scheduler, checkpoints, keep_checkpoints, watched)
+            self._equipment = Equipment(
+                model, optimizer, scheduler, state or {}, checkpoints, keep_checkpoints, watched
+            )
         self._ranks: Ranks = Alone()
         self._orders: Orders | None = None
         self._system = SystemWatch()
@@ -151,7 +156,7 @@ class TrainingMonitor:
             self._ranks = find_ranks() if self._allow or self._checkpoint_every else Alone(torch.distributed.get_rank())
         listener = gate = None
         if self._ranks.rank == 0:
-            gate = Gate("run", self.run, self._allow, self._acknowledge)
+            gate = Gate(self._is_ours, self._allow, self._acknowledge)
             listener = Listener(self._connect_commands, self._is_ours, self._address)
             listener.start()
             self._system.start()
@@ -193,6 +198,12 @@ class TrainingMonitor:
         if self._equipment is not None:
             self._equipment.look_closer_next(self._number + 1, self._tensors_every)
         self._stepped_at = time.perf_counter()
+
+    def log(self, values: Mapping[str, Any], *, epoch: float | None = None) -> None:
+        """Say what belongs to no step of its own, such as an evaluation: it is sent under the last step's number."""
+        self.start()
+        if self._ranks.rank == 0 and not self._closed:
+            self._safely("sending", lambda: self._queue({}, values, epoch, (None, None)))
 
     def batches(self, loader: Iterable[T]) -> Iterator[T]:
         """The loader's batches: the time that they are waited for is measured, `skip_batches` and `stop` are obeyed."""
@@ -278,8 +289,8 @@ class TrainingMonitor:
     def _is_ours(self, command: Command) -> bool:
         return command.target_kind == "run" and command.target == self.run
 
-    def _acknowledge(self, command_id: str, outcome: Any, detail: str) -> None:
-        self._sender.acknowledge(self.run, command_id, outcome, f"step {self._number}: {detail}")
+    def _acknowledge(self, command: Command, outcome: Outcome, detail: str) -> None:
+        self._sender.acknowledge(self.run, command.id, outcome, f"step {self._number}: {detail}", kind="run")
 
     def _checkpoint(self) -> None:
         assert self._equipment is not None
@@ -293,9 +304,15 @@ class TrainingMonitor:
             metrics["step_seconds"] = arrived - self._stepped_at
         if self._waited_seconds is not None:
             metrics["data_wait_seconds"], self._waited_seconds = self._waited_seconds, 0.0
-        on_device: dict[str, Any] = {}
+        hooks: Hooks = (None, None)
         if self._equipment is not None:
-            given = {**self._equipment.learning_rates(), **given}
+            given, hooks = {**self._equipment.learning_rates(), **given}, self._equipment.hooks
+        self._queue(metrics, given, epoch, hooks)
+
+    def _queue(
+        self, metrics: dict[str, float | None], given: Mapping[str, Any], epoch: float | None, hooks: Hooks
+    ) -> None:
+        on_device: dict[str, Any] = {}
         for name, value in given.items():
             try:
                 if hasattr(value, "detach"):
@@ -305,12 +322,11 @@ class TrainingMonitor:
             except (TypeError, ValueError, RuntimeError) as error:
                 self._fault(f"the metric {name}", error)
         ts_ms = time.time_ns() // 1_000_000
-        if self._equipment is None and not on_device:
+        if not self._pending and not on_device and hooks == (None, None):
             self._sender.send(self.run, self._number, metrics, epoch=epoch, ts_ms=ts_ms)
             return
         from streamd.client.training.points import point
 
-        hooks = (None, None) if self._equipment is None else self._equipment.hooks
         if len(self._pending) < _PENDING_MAX:
             self._pending.append(point(self._number, epoch, ts_ms, metrics, on_device, *hooks))
         self._send(wait=False)

@@ -198,7 +198,4 @@ class FeatureProducer(Sender):
         """
         check_stream(stream)
         value, headers = encode_reset(stream)
-        message = self._message(stream, value, headers, keep=True)
-        deadline = time.monotonic() + timeout_seconds
-        self._put(message, timeout_seconds)
-        self._await([message], deadline, f"the reset of {stream}")
+        self.deliver(stream, value, headers, timeout_seconds=timeout_seconds, what=f"the reset of {stream}")

@@ -11,10 +11,11 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from streamd.client.courier import Courier, Sink
 from streamd.client.outbox import Message, Outbox, Stats
+from streamd.codec.encode import Outcome, encode_ack
 from streamd.errors import TransientError
 from streamd.model import Header
 
@@ -95,6 +96,26 @@ class Sender:
         if not self._courier.connected.wait(timeout_seconds):
             why = self._courier.problem or "no answer"
             raise TransientError(f"no connection to Kafka at {self._address} within {timeout_seconds:g} s: {why}")
+
+    def deliver(self, key: str, value: bytes, headers: Sequence[Header], *, timeout_seconds: float, what: str) -> None:
+        """Send one message that must not be lost, and wait until the broker has it.
+
+        Raises:
+            TransientError: it was not acknowledged in time; `what` says what it was.
+        """
+        message = self._message(key, value, headers, keep=True)
+        deadline = time.monotonic() + timeout_seconds
+        self._put(message, timeout_seconds)
+        self._await([message], deadline, what)
+
+    def acknowledge(
+        self, name: str, command_id: str, outcome: Outcome, detail: str = "", *, kind: Literal["stream", "run"]
+    ) -> bool:
+        """Queue the answer to a command for `name`. Never waits, and is not dropped to make room."""
+        value, headers = encode_ack(name, command_id, outcome, detail=detail, kind=kind)
+        message = self._message(name, value, headers, keep=True)
+        self._start()
+        return self._outbox.offer(message)
 
     def flush(self, timeout_seconds: float = 30.0) -> bool:
         """Wait until nothing is queued any more. False: something still is."""

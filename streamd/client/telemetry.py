@@ -1,4 +1,4 @@
-"""The queue of a training run: telemetry points, which give way when there is no room, and answers, which do not."""
+"""Sends the telemetry of a training run: points give way when there is no room, answers to commands do not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamd.client.sender import Sender
-from streamd.codec.encode import Outcome, encode_ack, encode_telemetry
+from streamd.codec.encode import encode_telemetry
 
 
 class TelemetryProducer(Sender):
@@ -34,12 +34,5 @@ class TelemetryProducer(Sender):
         """Queue one point. Never waits; the oldest points are dropped to make room. False: it was itself dropped."""
         value, headers = encode_telemetry(run, step, metrics, tensors=tensors, epoch=epoch, ts_ms=ts_ms)
         message = self._message(run, value, headers, keep=False)
-        self._start()
-        return self._outbox.offer(message)
-
-    def acknowledge(self, run: str, command_id: str, outcome: Outcome, detail: str = "") -> bool:
-        """Queue the answer to a command. Never waits, and is not dropped to make room."""
-        value, headers = encode_ack(run, command_id, outcome, detail=detail, kind="run")
-        message = self._message(run, value, headers, keep=True)
         self._start()
         return self._outbox.offer(message)

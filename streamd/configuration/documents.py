@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from streamd.config import DETECTOR_TYPES, Config
 from streamd.configuration.problems import choices
 from streamd.detectors.registry import DEFAULT_DETECTORS
+from streamd.rules.registry import RULE_TYPES
 
 HEADER = """\
 # Every key of streamd with its default, and why. None of it is needed: write down what should be different.
@@ -149,6 +150,24 @@ def json_schema() -> dict[str, Any]:
         "allOf": [
             {"if": {"properties": {"type": {"const": name}}}, "then": {"$ref": f"#/$defs/{config.__name__}"}}
             for name, config in DETECTOR_TYPES.items()
+        ],
+    }
+    changes = definitions["RulesSettings"]["properties"]["changes"]
+    definitions["RulesSettings"]["properties"]["changes"] = {
+        "description": changes["description"],
+        "type": "object",
+        "additionalProperties": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/RuleChange"}]},
+    }
+    definitions["RuleChange"] = {
+        "description": "A rule. The name is its type where the preset has no rule of that name and none is given.",
+        "type": "object",
+        "properties": {"type": {"enum": list(RULE_TYPES)}},
+        "allOf": [
+            {
+                "if": {"properties": {"type": {"const": name}}, "required": ["type"]},
+                "then": {"$ref": f"#/$defs/{config.__name__}"},
+            }
+            for name, config in RULE_TYPES.items()
         ],
     }
     for definition in (schema, *definitions.values()):

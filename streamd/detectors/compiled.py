@@ -12,10 +12,9 @@ from numba import types
 
 from streamd.compiling import compiled
 
-__all__ = ["BINS", "DOUBLE", "INT", "LONG", "PAIR", "compiled", "read", "written"]
+__all__ = ["BINS", "DOUBLE", "INT", "LONG", "compiled", "read", "written"]
 
 DOUBLE, LONG, INT = types.float64, types.int64, types.int32
-PAIR: Any = types.UniTuple(LONG, 2)  # type: ignore[no-untyped-call] # numba is typed in part
 BINS = (types.uint16, types.uint32)  # the widths of a ring
 
 

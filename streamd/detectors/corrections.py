@@ -27,12 +27,11 @@ def adjust(p_values: FloatArray, method: Correction) -> FloatArray:
     >>> adjust(np.array([0.01, 0.04, np.nan, 0.5]), "bonferroni")
     array([0.03, 0.12,  nan, 1.  ])
     """
+    if method == "bonferroni":
+        return np.asarray(np.minimum(p_values * np.count_nonzero(p_values == p_values), 1.0))  # NaN equals nothing
     judged = np.flatnonzero(~np.isnan(p_values))
     adjusted = np.full(p_values.shape, np.nan)
     k = len(judged)
-    if method == "bonferroni":
-        adjusted[judged] = np.minimum(p_values[judged] * k, 1.0)
-        return adjusted
     falling = judged[np.argsort(-p_values[judged], kind="stable")]
     scaled = p_values[falling] * k / np.arange(k, 0, -1)
     adjusted[falling] = np.minimum(np.minimum.accumulate(scaled), 1.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,10 +11,11 @@ from streamd.table import FloatArray
 
 PAIRS_SUMMED = 12  # lags 0 to 23 cost as much as a transform of 1,000 rows
 ROWS_MAX = 2_000_000  # of more rows the last ones tell: beyond, sums of products would leave 64 bits
+SHORT_ROWS_MAX = 1800  # of so many rows at most the ranks fit into 16 bits, and the sums of their products into 32
 CHUNK_VALUES = 1 << 15  # columns are transformed a few at a time: this many values stay in the cache
 
 
-def autocorrelation_times(ranks: NDArray[np.int32]) -> FloatArray:
+def autocorrelation_times(ranks: NDArray[np.signedinteger[Any]]) -> FloatArray:
     """τ = 1 + 2·Σρ(lag) of each column, by Geyer's initial monotone sequence; n/τ rows would say as much.
 
     Autocorrelations are added in pairs, Γ_t = ρ(2t) + ρ(2t + 1), which are positive and never rise for a
@@ -22,7 +25,8 @@ def autocorrelation_times(ranks: NDArray[np.int32]) -> FloatArray:
     the sums of their products, so that the result is the same on every machine.
 
     Args:
-        ranks: (columns, rows) whole numbers whose mean is 0, in the order of time; a missing value is 0.
+        ranks: (columns, rows) whole numbers whose mean is 0, in the order of time; a missing value is 0. Ranks of
+            16 bits, of at most SHORT_ROWS_MAX rows, cost half.
             (τ then is what the variance of the mean of the present values is multiplied by.)
 
     Returns:
@@ -34,12 +38,13 @@ def autocorrelation_times(ranks: NDArray[np.int32]) -> FloatArray:
     """
     from streamd.detectors import kernels_dependence  # numba costs more to import than most commands take
 
-    ranks = np.ascontiguousarray(ranks[:, -ROWS_MAX:], np.int32)
+    ranks = np.ascontiguousarray(ranks[:, -ROWS_MAX:], ranks.dtype)
     columns, rows = ranks.shape
+    assert rows <= SHORT_ROWS_MAX or ranks.dtype == np.int32, (ranks.dtype, rows)
     times = np.ones(columns)
     if rows < 4:  # not one pair of pairs
         return times
-    kernels_dependence.short_times(ranks, PAIRS_SUMMED, times)
+    kernels_dependence.short_times(ranks, PAIRS_SUMMED, times, np.int32 if ranks.dtype == np.int16 else np.int64)
     long = np.flatnonzero(np.isnan(times))
     step = max(1, CHUNK_VALUES // rows)
     for start in range(0, len(long), step):

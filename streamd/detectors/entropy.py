@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from sys import intern
 from typing import Literal
 
 import numpy as np
@@ -188,8 +189,10 @@ class EntropyDetector:
         assert predictions is not None
 
         def describe(rows: NDArray[np.int64]) -> list[Mapping[str, float | str | None]]:
-            values = predictions.values[rows, :VALUES_NAMED_MAX].tolist()
-            return [{f"{predictions.kind}[{i}]": value for i, value in enumerate(row)} for row in values]
+            values = predictions.values[rows, :VALUES_NAMED_MAX]
+            # The rows are kept, in thousands of streams: one copy of each name is enough.
+            names = [intern(f"{predictions.kind}[{i}]") for i in range(values.shape[1])]
+            return [dict(zip(names, row, strict=True)) for row in values.tolist()]
 
         named = []
         start = 0

@@ -10,14 +10,14 @@ A stream keeps the ring and nothing else, two bytes a value: 64 KB for 32 column
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from streamd.detectors.corrections import adjust
-from streamd.detectors.dependence import autocorrelation_times, centred_ranks
+from streamd.detectors.dependence import SHORT_ROWS_MAX, autocorrelation_times, centred_ranks
 from streamd.detectors.histogram import Histogram, of_numbers
 from streamd.detectors.window import SlidingWindow
 from streamd.detectors.wording import drifted
@@ -25,7 +25,8 @@ from streamd.model import Direction, Kind, Reading, Verdict
 from streamd.settings import Settings
 from streamd.table import FloatArray
 
-ONE_SIDED = 0.5  # a shift moves the distribution function one way; a change of spread moves it both ways
+ROWS_MAX = 2**62  # no window is as long
+ONE_SIDED = 2.0  # times: a shift moves the distribution function one way; a change of spread moves it both ways
 
 
 class TwoSampleSettings(Settings):
@@ -87,10 +88,10 @@ class TwoSampleProfile:
         # Side by side, each followed by what is compared past its end: NaN, never below anything.
         tail = np.full(kernels.SCAN, np.nan)
         self.distinct = np.concatenate([np.empty(0), *(part for values in distinct for part in (values, tail))])
-        self.rises = np.zeros(len(self.distinct), self.bin_type)
+        self.upto = np.zeros(len(self.distinct), self.bin_type)
         self.starts = np.cumsum(self.sizes + kernels.SCAN) - (self.sizes + kernels.SCAN)
         for start, size, (_, rises) in zip(self.starts, self.sizes, counted, strict=True):
-            self.rises[start : start + size] = rises
+            self.upto[start : start + size] = np.cumsum(rises)
         self.kept_rows = np.array([rises.sum() for _, rises in counted], np.int64)
         self.maps, self.kinds, self.cells = cells.choose_cells(distinct, self.bin_type)
         self.reference_rows = np.count_nonzero(~np.isnan(values), axis=1)
@@ -127,11 +128,12 @@ class TwoSampleJudge(SlidingWindow):
     """
 
     def __init__(self, detector: str, kind: Kind, profile: TwoSampleProfile) -> None:
-        from streamd.detectors import kernels
+        from streamd.detectors import kernels, kernels_compare
 
         settings = profile.settings
         super().__init__(len(profile.names), settings.window_rows, settings.stride_rows, profile.bin_type)
-        self._kernels = kernels
+        self._kernels, self._kernels_compare = kernels, kernels_compare
+        self._no_ranks = np.empty((len(profile.names), 0), np.int32)
         self._detector = detector
         self._kind = kind
         self._profile = profile
@@ -159,7 +161,7 @@ class TwoSampleJudge(SlidingWindow):
         if not self.full or not names:
             return ()
         threshold = self._profile.settings.effect_threshold
-        return (Reading(self._detector, names, self._compare()[0], threshold),)
+        return (Reading(self._detector, names, self._compare(self._no_ranks)[1][0], threshold),)
 
     def histogram(self, column: str) -> Histogram | None:
         """See histogram.Pictured."""
@@ -169,7 +171,8 @@ class TwoSampleJudge(SlidingWindow):
         i = profile.names.index(column)
         own = slice(profile.starts[i], profile.starts[i] + profile.sizes[i])
         missing = np.iinfo(self.ring.dtype).max
-        return of_numbers(column, profile.distinct[own], profile.rises[own], self.filled[i], missing)
+        rises = np.diff(profile.upto[own], prepend=profile.upto.dtype.type(0))
+        return of_numbers(column, profile.distinct[own], rises, self.filled[i], missing)
 
     def _push(self, values: FloatArray, start: int, stop: int, offset: int) -> None:
         profile = self._profile
@@ -187,23 +190,30 @@ class TwoSampleJudge(SlidingWindow):
             self.ring,
         )
 
-    def _compare(self) -> tuple[FloatArray, NDArray[np.int64], FloatArray]:
-        """Of each column: D (NaN: cannot be judged), values present in the window, and D's two sides (2, k)."""
+    def _compare(self, ranks: NDArray[Any], rounded_beyond: int = ROWS_MAX) -> tuple[NDArray[np.int64], FloatArray]:
+        """See kernels_compare.compare: `present` (k,) and `distances` (3, k), and the ranks in place."""
         profile = self._profile
-        present, signed = np.empty(len(profile.names), np.int64), np.empty((2, len(profile.names)))
-        self._kernels.distances(
-            self.ring, profile.rises, profile.starts, profile.sizes, profile.kept_rows, present, signed
+        columns = len(profile.names)
+        present, distances = np.empty(columns, np.int64), np.empty((3, columns))
+        self._kernels_compare.compare(
+            self.ring,
+            profile.upto,
+            profile.starts,
+            profile.sizes,
+            profile.kept_rows,
+            rounded_beyond,
+            self.oldest,
+            present,
+            distances,
+            ranks,
         )
-        return np.maximum(signed[0], signed[1]), present, signed
+        return present, distances
 
     def _verdict(self, offset: int) -> Verdict:
         names, settings = self._profile.names, self._profile.settings
-        distances, present, signed = self._compare()
-        if settings.dependence == "none":
-            self._as_in_textbooks(distances, present)
-        p_values = self._p_values(distances, present)
+        (distances, above, below), p_values = self._judged()
         adjusted = adjust(p_values, settings.correction)
-        directions = tuple(_direction(above, below) for above, below in signed.T.tolist())
+        directions = tuple(map(_direction, above.tolist(), below.tolist()))
         return Verdict(
             detector=self._detector,
             test="ks_2samp",
@@ -229,35 +239,23 @@ class TwoSampleJudge(SlidingWindow):
             ),
         )
 
-    def _p_values(self, distances: FloatArray, present: NDArray[np.int64]) -> FloatArray:
+    def _judged(self) -> tuple[FloatArray, FloatArray]:
+        """The distances (3, k) of `compare` and their p-values (k,)."""
         from streamd.detectors import kolmogorov
 
         profile = self._profile
         if profile.settings.dependence == "none":
-            return kolmogorov.p_values(distances, profile.kept_rows, present, exact=True)
-        times = np.maximum(profile.reference_times, autocorrelation_times(self._ranks()))
+            present, distances = self._compare(self._no_ranks, kolmogorov.EXACT_ROWS_MAX)
+            return distances, kolmogorov.p_values(distances[0], profile.kept_rows, present, exact=True)
+        ranks = np.empty(self.ring.shape, np.int16 if self.window_rows <= SHORT_ROWS_MAX else np.int32)
+        present, distances = self._compare(ranks)
+        times = np.maximum(profile.reference_times, autocorrelation_times(ranks))
         reference_rows = np.minimum(profile.kept_rows, profile.reference_rows / times)
-        return kolmogorov.p_values(distances, reference_rows, present / times, exact=False)
-
-    def _as_in_textbooks(self, distances: FloatArray, present: NDArray[np.int64]) -> None:
-        """Make the distances those of scipy, bit for bit. Where it counts paths it rounds to a fraction, as here."""
-        from streamd.detectors import kolmogorov
-
-        profile = self._profile
-        large = np.maximum(present, profile.kept_rows) > kolmogorov.EXACT_ROWS_MAX
-        for i in np.flatnonzero(large & ~np.isnan(distances)):
-            own = profile.rises[profile.starts[i] : profile.starts[i] + profile.sizes[i]]
-            distances[i] = self._kernels.textbook_distance(self.ring[i], own, present[i])
-
-    def _ranks(self) -> NDArray[np.int32]:
-        """The window's ranks in the order of time, (k, window), whole numbers about 0."""
-        ranks = np.empty(self.ring.shape, np.int32)
-        self._kernels.centred_ranks(self.ring, self.oldest, self._profile.sizes, ranks)
-        return ranks
+        return distances, kolmogorov.p_values(distances[0], reference_rows, present / times, exact=False)
 
 
 def _direction(above: float, below: float) -> Direction:
     """Where the window lies: its distribution function above the reference's means smaller values."""
-    if not min(above, below) <= ONE_SIDED * max(above, below):
-        return "changed"
-    return "up" if below > above else "down"
+    if above >= ONE_SIDED * below:
+        return "down"
+    return "up" if below >= ONE_SIDED * above else "changed"

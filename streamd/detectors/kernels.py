@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamd.detectors.compiled import BINS, DOUBLE, INT, LONG, PAIR, compiled, read, written
+from streamd.detectors.compiled import BINS, DOUBLE, LONG, compiled, read, written
 from streamd.table import FloatArray
 
 CELLS = 2048  # 4 KB of 16-bit entries for a column: the table stays in the first-level cache while it is used
@@ -141,138 +141,6 @@ def push(
                 place = np.uint64(0)
 
 
-@compiled([PAIR(read(t, 1), read(t, 1), LONG, LONG, written(s, 1)) for t in BINS for s in (INT, LONG)])
-def _walk(
-    bins: BinArray, rises: BinArray, present: int, total: int, sums: NDArray[Any]
-) -> tuple[Any, Any]:  # pragma: no cover
-    """The highest and lowest value of (share of the window − share of the reference)·m·n over all bins."""
-    q = len(rises)
-    for i in range(q):
-        sums[2 * i] = 0
-        sums[2 * i + 1] = -np.int64(rises[i]) * present
-    sums[2 * q] = 0
-    for row in range(len(bins)):
-        bin_ = np.int64(bins[row])
-        if bin_ <= 2 * q:
-            sums[bin_] += total
-    ahead, highest, lowest = sums[0], sums[0], sums[0]
-    for i in range(1, 2 * q + 1):
-        ahead += sums[i]
-        highest = max(highest, ahead)
-        lowest = min(lowest, ahead)
-    return np.int64(highest), np.int64(lowest)
-
-
-@compiled(
-    [
-        (read(t, 2), read(t, 1), read(LONG, 1), read(LONG, 1), read(LONG, 1), written(LONG, 1), written(DOUBLE, 2))
-        for t in BINS
-    ]
-)
-def distances(
-    ring: BinArray,
-    rises: BinArray,
-    starts: IntArray,
-    sizes: IntArray,
-    totals: IntArray,
-    present: IntArray,
-    signed: FloatArray,
-) -> None:  # pragma: no cover
-    """Compare every column's window with its reference; counted in whole numbers, divided once.
-
-    Args:
-        ring: (columns, window) bins.
-        rises: how many reference values equal each distinct value; column c's from starts[c], sizes[c] of them.
-        totals: (columns,) values in the reference.
-        present: (columns,), written: values in the window that are not missing.
-        signed: (2, columns), written: how far the window's distribution function is above the reference's
-            at most, and how far below. Their maximum is the Kolmogorov–Smirnov distance. NaN: too few values to judge.
-    """
-    columns, window = ring.shape
-    longest = 2 * sizes.max() + 1 if columns > 0 else 1
-    narrow = np.empty(longest, np.int32)  # 16 KB for 2,000 distinct values: stays in the first-level cache
-    wide = np.empty(longest if window * totals.max() >= 2**31 else 0, np.int64)
-    for column in range(columns):
-        q, total = sizes[column], totals[column]
-        bins = ring[column]
-        n = 0
-        for row in range(window):
-            n += np.int64(bins[row]) <= 2 * q
-        present[column] = n
-        if n < PRESENT_MIN or total < PRESENT_MIN:
-            signed[0, column] = np.nan
-            signed[1, column] = np.nan
-            continue
-        own = rises[starts[column] : starts[column] + q]
-        if n * total < 2**31:
-            highest, lowest = _walk(bins, own, n, total, narrow)
-        else:
-            highest, lowest = _walk(bins, own, n, total, wide)
-        scale = np.float64(n) * np.float64(total)
-        signed[0, column] = highest / scale
-        signed[1, column] = -lowest / scale
-
-
-@compiled([DOUBLE(read(t, 1), read(t, 1), LONG) for t in BINS])
-def textbook_distance(bins: BinArray, rises: BinArray, present: int) -> float:  # pragma: no cover
-    """The distance of one column as textbooks write it, a difference of two shares, which may be one unit in the
-    last place from that of `distances`. scipy computes it so; some of its p-values turn that unit into thousands.
-
-    Args:
-        bins: (window,) bins of the column.
-        rises: (q,) how many reference values equal each distinct value.
-        present: values in the window that are not missing.
-    """
-    q = len(rises)
-    counts = np.zeros(2 * q + 1, np.int64)
-    for row in range(len(bins)):
-        bin_ = np.int64(bins[row])
-        if bin_ <= 2 * q:
-            counts[bin_] += 1
-    total = np.int64(0)
-    for i in range(q):
-        total += np.int64(rises[i])
-    seen, below, furthest = np.int64(0), np.int64(0), 0.0
-    for i in range(q):
-        seen += counts[2 * i]
-        furthest = max(furthest, abs(seen / present - below / total))
-        seen += counts[2 * i + 1]
-        below += np.int64(rises[i])
-        furthest = max(furthest, abs(seen / present - below / total))
-    return furthest
-
-
-@compiled([(read(t, 2), LONG, read(LONG, 1), written(INT, 2)) for t in BINS])
-def centred_ranks(ring: BinArray, position: int, sizes: IntArray, ranks: NDArray[np.int32]) -> None:  # pragma: no cover
-    """Write into `ranks` (columns, window) each row's rank among its column, oldest row (`position`) first.
-
-    Ranks are doubled and centred, so that ties give whole numbers and the mean is 0; a missing value is 0 too.
-    """
-    columns, window = ring.shape
-    counts = np.empty(2 * sizes.max() + 1 if columns > 0 else 1, np.int32)
-    for column in range(columns):
-        bins = 2 * sizes[column] + 1
-        counts[:bins] = 0
-        n = 0
-        for row in range(window):
-            bin_ = np.int64(ring[column, row])
-            if bin_ < bins:
-                counts[bin_] += 1
-                n += 1
-        below = np.int64(0)
-        for slot in range(bins):
-            here = np.int64(counts[slot])
-            counts[slot] = 2 * below + here - n  # 2·(below + (here + 1)/2) − (n + 1)
-            below += here
-        place = position
-        for row in range(window):
-            bin_ = np.int64(ring[column, place])
-            ranks[column, row] = counts[bin_] if bin_ < bins else 0
-            place += 1
-            if place == window:
-                place = 0
-
-
 @compiled([(read(t, 2), written(LONG, 2)) for t in BINS])
 def count(ring: BinArray, counts: IntArray) -> None:  # pragma: no cover
     """Write into `counts` (columns, slots) how many rows of each column's ring have each number; others are missing."""
@@ -289,6 +157,7 @@ def count(ring: BinArray, counts: IntArray) -> None:  # pragma: no cover
 def warm_up() -> None:
     """Have all that the two-sample tests use ready: importing it is what compiles or loads it."""
     for name in (
+        "streamd.detectors.kernels_compare",
         "streamd.detectors.kernels_dependence",
         "streamd.detectors.kernels_tails",
         "scipy.fft",

@@ -213,7 +213,6 @@ def value_counts(matrix: FloatArray) -> IntArray:  # pragma: no cover - compiled
         types.int64[::1],
         types.int64[::1],
         types.int64,
-        types.int64,
         _DOUBLES,
         _FLAGS,
     )
@@ -224,22 +223,20 @@ def remember(
     following: IntArray,
     filled: IntArray,
     block: int,
-    places: int,
     now: FloatArray,
     loud: BoolArray,
 ) -> None:  # pragma: no cover - compiled
-    """Write `now` (3, columns) into the rings of `past_moments`, but for columns without values or that are `loud`.
-
-    `places` is where the rings turn; `means` may have fewer while they are not reached.
-    """
-    for i in range(means.shape[0]):
+    """Write `now` (3, columns) into the rings of `past_moments`, but for columns without values or that are `loud`."""
+    columns, places = means.shape
+    for i in range(columns):
         if now[0, i] > 0 and math.isfinite(now[1, i] + now[2, i]) and not loud[i]:
             place = following[i]
-            if place % block == 0:
-                sums[0, i, place // block], sums[1, i, place // block] = 0.0, 0.0
+            k = place // block
+            if place == k * block:
+                sums[0, i, k], sums[1, i, k] = 0.0, 0.0
             means[i, place] = now[1, i]
-            sums[0, i, place // block] += 1.0 / now[0, i]
-            sums[1, i, place // block] += now[2, i]
+            sums[0, i, k] += 1.0 / now[0, i]
+            sums[1, i, k] += now[2, i]
             following[i] = place + 1 if place + 1 < places else 0
             filled[i] = min(filled[i] + 1, places)
 

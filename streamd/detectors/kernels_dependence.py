@@ -2,40 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numba import types
 from numpy.typing import NDArray
 
 from streamd.detectors.compiled import BINS, DOUBLE, INT, LONG, compiled, read, written
 from streamd.table import FloatArray
 
+WIDTHS = ((types.int16, INT), (INT, LONG))  # of ranks, and of the sums of their products
 
-@compiled([(read(INT, 2), LONG, written(DOUBLE, 1))])
-def short_times(ranks: NDArray[np.int32], pairs_max: int, times: FloatArray) -> None:  # pragma: no cover
+
+@compiled([LONG(read(r, 1), LONG, types.NumberClass(s)) for r, s in WIDTHS])
+def _product(ranks: NDArray[Any], lag: int, number: Any) -> Any:  # pragma: no cover - compiled
+    """The sum of the products of ranks that far apart; the machine adds as many at once as `number` lets it."""
+    total, ahead = number(0), ranks[lag:]
+    for row in range(np.uint64(len(ahead))):
+        total = number(total + number(ranks[row]) * number(ahead[row]))
+    return np.int64(total)
+
+
+@compiled([(read(r, 2), LONG, written(DOUBLE, 1), types.NumberClass(s)) for r, s in WIDTHS])
+def short_times(ranks: NDArray[Any], pairs_max: int, times: FloatArray, number: Any) -> None:  # pragma: no cover
     """Geyer's τ (see `dependence`) of columns whose sum ends within `pairs_max` pairs of lags; NaN for the others.
 
-    Sums of products of whole numbers: exact, whatever the order in which the machine adds them.
+    Sums of products of whole numbers: exact, whatever the order in which the machine adds them. `number` is of what
+    holds them all, and never less than the squares' own: np.int32 for ranks of 16 bits, else np.int64.
     """
     columns, rows = ranks.shape
     for column in range(columns):
         own = ranks[column]
-        variance, total, pair_before = np.int64(0), np.float64(0.0), np.int64(0)
+        variance, total, pair_before = _product(own, 0, number), 0.0, np.int64(0)
         times[column] = np.nan
+        if variance == 0:
+            times[column] = 1.0
+            continue
         for pair in range(min(pairs_max, rows // 2)):
-            even, odd = np.int64(0), np.int64(0)
-            ahead = own[2 * pair :]
-            for row in range(len(ahead)):
-                even += np.int64(own[row]) * np.int64(ahead[row])
-            ahead = own[2 * pair + 1 :]
-            for row in range(len(ahead)):
-                odd += np.int64(own[row]) * np.int64(ahead[row])
-            if pair == 0:
-                variance = even
-                pair_before = even + odd
-            here = even + odd
-            if here <= 0 or variance == 0:
-                times[column] = max(2.0 * total / variance - 1.0, 1.0) if variance > 0 else 1.0
+            here = (variance if pair == 0 else _product(own, 2 * pair, number)) + _product(own, 2 * pair + 1, number)
+            if here <= 0:
+                times[column] = max(2.0 * total / variance - 1.0, 1.0)
                 break
-            pair_before = min(pair_before, here)
+            pair_before = here if pair == 0 else min(pair_before, here)
             total += pair_before
 
 

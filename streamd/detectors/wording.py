@@ -55,10 +55,10 @@ def drifted(
 
 
 def _quiet(columns: Sequence[str], statistics: FloatArray, effects: FloatArray, symbol: str, rows: int) -> str:
-    judged = np.flatnonzero(~np.isnan(effects))
-    if not len(judged):
+    judged = effects == effects  # NaN equals nothing
+    if not judged.any():
         return f"nothing could be judged over {rows} rows"
-    largest = int(judged[effects[judged].argmax()])
+    largest = int(np.where(judged, effects, -1.0).argmax())  # effects are never negative
     return f"no drift over {rows} rows (largest {symbol}={statistics[largest]:.2g} in {columns[largest]})"
 
 

@@ -27,8 +27,7 @@ MAD_TO_DEVIATION = 1.4826  # median absolute deviation → standard deviation, o
 MAD_EFFICIENCY = 0.37  # the MAD knows the scale as well as a standard deviation of 37 % as many values
 MEDIAN_VARIANCE = float(np.pi / 2)  # of the median, in units of the mean's
 WINDOW_PARTS = 96  # a day's window moves in quarters of an hour
-BLOCKS = 10  # counts and deviations leave the past by tenths: of them only averages are wanted
-FIRST_PLACES = 16  # of a column's past; more when they are needed
+BLOCKS = 5  # counts and deviations leave the past by fifths: only their averages are wanted
 
 
 class ZscoreConfig(DetectorConfig):
@@ -116,7 +115,7 @@ class ZscoreDetector(Remembers):
         self._known: tuple[str, ...] = ()
         self._block = -(-config.past_batches // BLOCKS)
         # What these hold is said in `past_moments`.
-        self._means: FloatArray = np.empty((0, min(FIRST_PLACES, config.past_batches)))
+        self._means: FloatArray = np.empty((0, config.past_batches))
         self._sums: FloatArray = np.empty((2, 0, -(-config.past_batches // self._block)))
         self._following: IntArray = np.empty(0, np.int64)
         self._filled: IntArray = np.empty(0, np.int64)
@@ -195,7 +194,7 @@ class ZscoreDetector(Remembers):
             centres[:2] = past[:2]
             centres[2] = n
             return centres
-        means = np.where(np.arange(self._means.shape[1]) < self._filled[:, None], self._means, np.nan)
+        means = np.where(np.arange(self._config.past_batches) < self._filled[:, None], self._means, np.nan)
         median = _row_medians(means, self._filled)
         scale = MAD_TO_DEVIATION * _row_medians(np.abs(means - median[:, None]), self._filled)
         # The correction is that of small samples: Croux and Rousseeuw 1992.
@@ -209,17 +208,13 @@ class ZscoreDetector(Remembers):
         if new:
             self._names += [intern(name) for name in new]  # the same in thousands of streams
             self._known = tuple(self._names)
-            self._means = np.concatenate([self._means, np.zeros((len(new), self._means.shape[1]))])
+            self._means = np.concatenate([self._means, np.zeros((len(new), self._config.past_batches))])
             self._sums = np.concatenate([self._sums, np.zeros((2, len(new), self._sums.shape[2]))], axis=1)
             self._following = np.concatenate([self._following, np.zeros(len(new), np.int64)])
             self._filled = np.concatenate([self._filled, np.zeros(len(new), np.int64)])
 
     def _learn(self, time_ms: int, now: FloatArray, loud: BoolArray) -> None:
-        places, most = self._means.shape[1], self._config.past_batches
-        if places < most and self._following.max(initial=0) == places:
-            more = min(places, most - places)
-            self._means = np.concatenate([self._means, np.zeros((len(self._names), more))], axis=1)
-        self._kernels.remember(self._means, self._sums, self._following, self._filled, self._block, most, now, loud)
+        self._kernels.remember(self._means, self._sums, self._following, self._filled, self._block, now, loud)
         if self._buckets is not None:
             usable = np.isfinite(now).all(axis=0)
             self._buckets.learn(time_ms, np.where(usable & ~loud, now[1], np.nan))

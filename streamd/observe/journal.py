@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import structlog
 
-from streamd.model import Alert, BatchJudged, Command, DeadLetter, Effect, Severity, StreamChanged, Verdict
+from streamd.model import Alert, BatchJudged, Command, DeadLetter, Effect, RunJudged, Severity, StreamChanged, Verdict
 
 log = structlog.get_logger("streamd.engine")
 
@@ -36,5 +36,9 @@ def journal(effects: Iterable[Effect], topic: str, partition: int) -> None:
                 for verdict, severity in zip(verdicts, effect.severities, strict=True):
                     if severity is Severity.INFO:
                         log.debug(f"{effect.stream}: {verdict.finding}", detector=verdict.detector)
+            case RunJudged():
+                for verdict, severity in zip(effect.verdicts, effect.severities, strict=True):
+                    if severity is Severity.INFO:
+                        log.debug(f"{effect.run}: {verdict.finding}", detector=verdict.detector)
             case _:
                 pass

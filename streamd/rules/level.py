@@ -66,7 +66,7 @@ class Level:
         return excess / self._scale if self._scale > 0 else math.copysign(math.inf, excess) if excess else 0.0
 
     def beyond(self, value: float) -> bool:
-        """Whether `value` is further above the level than the window is wide: what can be said without a usual distance.
+        """Whether `value` is further above the level than the window is wide: all that is known without a distance.
 
         Never of a past on both sides of zero, where shares of the level mean nothing.
         """

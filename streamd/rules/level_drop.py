@@ -34,7 +34,7 @@ class LevelDropConfig(RuleConfig):
     """How many usual distances under the level a step stands out."""
 
     drop: float = Field(default=0.3, gt=0)
-    """And by which share of the level. Annealing, which is the steepest healthy descent late in a run, takes a tenth."""
+    """And by which share of the level. Annealing, the steepest healthy descent late in a run, takes a tenth."""
 
     in_a_row: int = Field(default=5, ge=1)
     """Measurements in a row that make a finding. A healthy run has single easy batches at a third of its level."""

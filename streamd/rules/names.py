@@ -10,7 +10,8 @@ from typing import Literal
 
 _EVALUATION = re.compile(r"(^|[/_. -])(val|valid|validation|eval|evaluation|test|dev)([/_. -]|$)")
 _LOWER = re.compile(
-    r"(^|[/_. -])(loss|losses|nll|error|err|perplexity|ppl|mse|rmse|mae|mape|wer|cer|fid|bpb|bpc|ce|cross_entropy)(\d*)$"
+    r"(^|[/_. -])(loss|losses|nll|error|err|perplexity|ppl|mse|rmse|mae|mape|wer|cer|fid|bpb|bpc|ce|cross_entropy)"
+    r"(\d*)$"
 )
 _HIGHER = re.compile(
     r"(^|[/_. -])(acc|accuracy|f1|auc|auroc|auprc|ap|map|iou|miou|dice|bleu|rouge\w*|precision|recall|r2|score|reward"
@@ -48,7 +49,7 @@ def better(name: str) -> Literal["lower", "higher"] | None:
 
 
 def chosen(metrics: Mapping[str, float], patterns: tuple[str, ...]) -> list[tuple[str, float]]:
-    """The metrics that one of `patterns` means: a role (`loss`, `evaluation`, `grad_norm`), a name or a shell pattern."""
+    """The metrics that `patterns` mean: a role (`loss`, `evaluation`, `grad_norm`), a name or a shell pattern."""
     return [(name, value) for name, value in metrics.items() if _is_one_of(name, patterns)]
 
 

@@ -32,7 +32,7 @@ class NonfiniteConfig(RuleConfig):
     """Keep what there is, and stop spending."""
 
     metrics: tuple[str, ...] = ("loss", "grad_norm")
-    """Roles (`loss`, `evaluation`, `grad_norm`), names or patterns of what must be finite. Tensors always are judged."""
+    """Roles (`loss`, `evaluation`, `grad_norm`), names or patterns of what must be finite. Tensors always must."""
 
     scaled_in_a_row: int = Field(default=3, ge=1)
     """Steps in a row of a non-finite gradient, while a loss scale is sent beside it: dynamic loss scaling looks for

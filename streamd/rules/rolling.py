@@ -83,10 +83,11 @@ class Rolling(Rule):
         return self._config.deviations or self._config.multiple or math.inf
 
     def _effect(self, value: float, values: list[float]) -> float:
-        mean = math.fsum(values) / len(values)
+        mean = sum(values) / len(values)
         if self._config.deviations is None:
             return value / mean if mean > 0 else 0.0
-        deviation = math.sqrt(math.fsum((known - mean) ** 2 for known in values) / (len(values) - 1))
+        # A product, since a power that is too large for a double raises.
+        deviation = math.sqrt(sum((known - mean) * (known - mean) for known in values) / (len(values) - 1))
         away = value - mean
         if away < 0 and not self._config.both_ways:
             return 0.0

@@ -1,7 +1,7 @@
 """A metric far over its own recent level: a spike of the loss, or of the gradient norm.
 
 One step is no spike: on 68 real runs 99.8 % of the step-to-step noise of the loss is the batch, and on 37 healthy runs
-(172,463 steps) 640 steps stand out by more than six usual distances, up to 27, and no three in a row by more than
+(172,499 steps) 640 steps stand out by more than six usual distances, up to 27, and no three in a row by more than
 three. So a step that stands out is `info`, and `in_a_row` of them are a finding.
 """
 
@@ -90,7 +90,7 @@ class Spike(Leveled):
         sparse = track.gap >= _SPARSE_STEPS
         needed = 1 if at_once else self._needed(track, sparse)
         confirmed = track.out + 1 >= needed and (at_once or sparse or level.known >= _PAST_MIN)
-        shown = math.exp(value) if config.log else value
+        shown = math.exp(min(value, 709.0)) if config.log else value
         over = f"{1 + rise:.1f} times" if rise > 1 else f"{rise:.0%} over".replace("%", " %")
         return True, Judgement(
             (Sign(name, shown, departure if known else rise),),

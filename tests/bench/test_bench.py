@@ -21,6 +21,7 @@ WORK = {
     "daemon": ("the daemon, JSON", "the daemon, Arrow", "exactly once beside at least once", "beside a loop"),
     "workers": ("2 workers beside 1",),
     "latency": ("produce → alert, p50", "produce → alert, p99"),
+    "monitor": ("a training step with a monitor",),
     "start": ("streamd --help", "without torch", "with torch imported"),
 }
 NEED_KAFKA = ("daemon", "workers", "latency", "start")

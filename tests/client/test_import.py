@@ -22,6 +22,11 @@ HEAVY = (
     "typer",
     "rich",
     "yaml",
+    "psutil",
+    "lightning",
+    "transformers",
+    "keras",
+    "mlflow",
 )
 
 
@@ -64,3 +69,19 @@ producer.send("s", {"x": [1.0]})
 """
     result = run(code)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_a_run_without_torch_sends_its_metrics_where_only_the_base_install_is_there() -> None:
+    code = f"""
+import sys
+for name in (*{HEAVY}, "pynvml"):
+    sys.modules[name] = None  # importing it raises ImportError
+from streamd.client import TrainingMonitor
+with TrainingMonitor("r", bootstrap_servers="127.0.0.1:1", allow={{"stop", "pause"}}) as monitor:
+    for batch in monitor.batches(range(3)):
+        monitor.step(loss=float("nan"))
+    print(monitor.stats.queued)
+    monitor.close(0.0)
+"""
+    result = run(code)
+    assert (result.returncode, result.stdout) == (0, "3\n"), result

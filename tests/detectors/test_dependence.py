@@ -7,7 +7,7 @@ import pytest
 from scipy.signal import lfilter
 from scipy.stats import rankdata
 
-from streamd.detectors.dependence import PAIRS_SUMMED, autocorrelation_times, centred_ranks
+from streamd.detectors.dependence import PAIRS_SUMMED, SHORT_ROWS_MAX, autocorrelation_times, centred_ranks
 from streamd.table import FloatArray
 
 
@@ -39,6 +39,13 @@ def test_the_time_is_that_of_a_plain_loop(rho: float, rows: int) -> None:
     columns = np.stack([ar1(np.random.default_rng(seed), rho, rows) for seed in range(5)])
     ranks = np.stack([centred_ranks(column) for column in columns])
     np.testing.assert_allclose(autocorrelation_times(ranks), [geyer(rankdata(c)) for c in columns], rtol=1e-9)
+
+
+def test_ranks_of_sixteen_bits_have_the_same_time_as_wider_ones() -> None:
+    extreme = np.repeat([-1.0, 1.0], SHORT_ROWS_MAX // 2)  # the largest sums of products that there are
+    columns = np.stack([np.arange(SHORT_ROWS_MAX), extreme, ar1(np.random.default_rng(3), 0.5, SHORT_ROWS_MAX)])
+    ranks = np.stack([centred_ranks(column) for column in columns])
+    assert autocorrelation_times(ranks.astype(np.int16)).tolist() == autocorrelation_times(ranks).tolist()
 
 
 @pytest.mark.parametrize("rho", [0.5, 0.9])

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import smirnov
 from scipy.stats import ks_2samp, kstwo
 
-from streamd.detectors import kernels
+from streamd.detectors import kernels, kernels_compare
+from streamd.detectors.dependence import centred_ranks
 from streamd.detectors.judge import TwoSampleJudge, TwoSampleProfile, TwoSampleSettings
+from streamd.detectors.kernels_compare import NARROW_ROWS_MAX
 from streamd.detectors.kernels_dependence import category_time
-from streamd.detectors.kernels_tails import kolmogorov_tail, paths_outside
-from streamd.detectors.kolmogorov import _needs_scipy
+from streamd.detectors.kernels_tails import FEW, kolmogorov_tail, paths_outside, textbook_tail
 from streamd.model import Kind
 from streamd.table import FloatArray
 
@@ -85,13 +87,22 @@ def test_path_counting_is_scipys_exact_p_value(m: int, n: int) -> None:
         assert ours == pytest.approx(result.pvalue, rel=1e-9)
 
 
-@pytest.mark.parametrize("n", [20, 141, 667, 5000])
-def test_the_tail_is_scipys_kstwo_to_twelve_digits_wherever_it_is_used_for_the_textbook_test(n: int) -> None:
+@pytest.mark.parametrize("n", [1, 20, 140, 141, 200, 323, 400, 640, 659, 667, 1000, 1279, 5000, 100_000, 200_000])
+def test_the_tail_of_the_textbook_test_is_scipys_kstwo_to_twelve_digits(n: int) -> None:
+    """Of few rows scipy's own values under 0.1 have a digit less, being one less something near one."""
     rng = np.random.default_rng(n)
-    distances = [d for d in np.exp(rng.uniform(-1, 2, 60)) / np.sqrt(n) if d < 1 and not _needs_scipy(d, n)]
-    assert len(distances) > 10
-    ours = [kolmogorov_tail(n, d) for d in distances]
-    np.testing.assert_allclose(ours, kstwo.sf(distances, n), rtol=1e-12)
+    distances = np.concatenate([[0.3 / n, 1 / n, 2 / n], np.exp(rng.uniform(-3, 2, 200)) / np.sqrt(n)])
+    distances = distances[distances < 1]
+    ours = [textbook_tail(n, d) for d in distances]
+    np.testing.assert_allclose(ours, kstwo.sf(distances, n), rtol=1e-12, atol=1e-13 if n <= FEW else 0)
+
+
+@pytest.mark.parametrize("n", [141, 427, 700, 1280, 1479, 30_000])
+def test_the_tail_is_right_to_twelve_digits_however_small_it_is(n: int) -> None:
+    distances = np.sqrt(np.linspace(2.21, 300, 100) / n)
+    distances = distances[distances < 1]
+    ours = [textbook_tail(n, d) for d in distances]
+    np.testing.assert_allclose(ours, 2 * smirnov(n, distances), rtol=2e-12, atol=1e-300)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 10, 20, 50, 140])
@@ -105,6 +116,29 @@ def test_the_quick_tail_is_near_kstwo_for_small_samples_and_nearest_where_it_mat
 def test_the_tail_is_one_at_zero_and_zero_at_one() -> None:
     assert kolmogorov_tail(100, 0.0) == 1.0
     assert kolmogorov_tail(100, 1.0) == 0.0
+
+
+@pytest.mark.parametrize(("window_rows", "dtype"), [(50, np.int16), (50, np.int32), (NARROW_ROWS_MAX + 1, np.int32)])
+def test_the_ranks_of_a_ring_are_those_of_its_rows_in_order_and_its_distances_those_of_scipy(
+    window_rows: int, dtype: type
+) -> None:
+    rng = np.random.default_rng(window_rows)
+    reference = np.tile(np.arange(20.0), (2, 3))  # all values that occur: others would share a bin
+    values = rng.integers(0, 20, (2, window_rows + 7)).astype(float)
+    values[1, rng.random(window_rows + 7) < 0.3] = np.nan
+    judge = TwoSampleJudge(
+        "ks", Kind.FEATURES, TwoSampleProfile(("x", "y"), reference, TwoSampleSettings(window_rows=window_rows))
+    )
+    judge.update(values, 0)
+    ranks = np.empty((2, window_rows), dtype)
+    present, (distances, above, below) = judge._compare(ranks)
+    for i, window in enumerate(values[:, 7:]):
+        assert ranks[i].tolist() == centred_ranks(window).tolist()
+        window = window[~np.isnan(window)]
+        assert present[i] == len(window)
+        assert distances[i] == pytest.approx(ks_2samp(reference[i], window).statistic, abs=1e-12)
+        assert above[i] == pytest.approx(ks_2samp(window, reference[i], "greater").statistic, abs=1e-12)
+        assert below[i] == pytest.approx(ks_2samp(window, reference[i], "less").statistic, abs=1e-12)
 
 
 def agreement_time(codes: list[int], categories: int) -> float:
@@ -154,5 +188,5 @@ def test_an_installation_that_cannot_be_written_to_still_works(tmp_path: object)
 
 def test_warming_up_leaves_nothing_to_compile() -> None:
     kernels.warm_up()
-    for loop in (kernels.push, kernels.distances, kernels.centred_ranks, kernels.count, paths_outside):
+    for loop in (kernels.push, kernels_compare.compare, kernels.count, paths_outside):
         assert not loop._can_compile

@@ -15,6 +15,8 @@ from streamd.client.training.gradients import Gradients
 from streamd.client.training.handlers import Trainee
 from streamd.model import Command
 
+Hooks = tuple[Gradients | None, Activations | None]
+
 _GROUPS_MAX = 10  # param groups whose learning rates are reported; layer-wise decay makes dozens
 
 
@@ -30,6 +32,7 @@ class Equipment:
         model: nn.Module | None,
         optimizer: Any,
         scheduler: Any,
+        state: Mapping[str, Stateful],
         folder: str | os.PathLike[str] | None,
         keep: int,
         watched: Mapping[str, Any],
@@ -37,7 +40,7 @@ class Equipment:
         if model is not None and not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
         schedulers = list(scheduler) if isinstance(scheduler, Sequence) else [s for s in (scheduler,) if s is not None]
-        self._parts: dict[str, Stateful] = {}
+        self._parts: dict[str, Stateful] = dict(state)
         for name, part in (("model", model), ("optimizer", optimizer)):
             if part is not None:
                 self._parts[name] = part
@@ -48,7 +51,7 @@ class Equipment:
         self._checkpoints = None if folder is None else Checkpoints(folder, keep)
         self._watched = watched
         self._trainee: Trainee | None = None
-        self.hooks: tuple[Gradients | None, Activations | None] = (None, None)
+        self.hooks: Hooks = (None, None)
 
     def begin(self, ranks: Ranks) -> dict[str, Callable[[Command], str | None]]:
         """Attach the hooks, on rank 0 alone, and return the handlers of the commands that need these parts."""

@@ -14,6 +14,7 @@ from torch.autograd import Variable
 log = logging.getLogger("streamd.client")
 
 _UPDATE_ELEMENTS = 65_536  # of a tensor, evenly spread: its update ratio to half a per cent, and no copy of the model
+_PIECE_ELEMENTS = 65_536  # 256 KB
 _TENSORS_MAX = 1_000  # in one message; the daemon's own limit is 10,000
 _NAME_CHARACTERS = 256  # the daemon's limit
 
@@ -107,9 +108,11 @@ class Gradients:
     def _look_closer(self, gradients: list[torch.Tensor]) -> None:
         if not gradients:
             return
-        sums = self._norms(gradients, 1)
+        if all(g.device.type == "cpu" and g.dtype == torch.float32 for g in gradients) and self._scaler is None:
+            sums, nonzero = map(list, zip(*(_sums_by_piece(g) for g in gradients), strict=True))
+        else:
+            sums, nonzero = self._norms(gradients, 1), [torch.count_nonzero(g) for g in gradients]
         self._statistics["grad_mean_abs"] = [total / g.numel() for total, g in zip(sums, gradients, strict=True)]
-        nonzero = [torch.count_nonzero(g) for g in gradients]
         self._statistics["zero_fraction"] = [1 - n / g.numel() for n, g in zip(nonzero, gradients, strict=True)]
         self._statistics["nonfinite"] = [
             _nonfinite(g, norm) for g, norm in zip(gradients, self._statistics["grad_norm"], strict=True)
@@ -155,6 +158,18 @@ def _spread(parameter: torch.Tensor) -> torch.Tensor:
     count = parameter.numel()
     stride = -(-count // _UPDATE_ELEMENTS) or 1
     return parameter.detach().as_strided((-(-count // stride),), (stride,), parameter.storage_offset())
+
+
+def _sums_by_piece(gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Σ|g| and the number of elements that are not zero, on the CPU: by pieces that stay in the cache, twice as fast as
+    the norm of order 1 and a count."""
+    total, nonzero = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    space = torch.empty(min(_PIECE_ELEMENTS, gradient.numel()))
+    for piece in gradient.reshape(-1).split(_PIECE_ELEMENTS):  # type: ignore[no-untyped-call]
+        part = space[: piece.numel()]
+        total += torch.abs(piece, out=part).sum()
+        nonzero += torch.ne(piece, 0, out=part).sum()
+    return total, nonzero
 
 
 def _nonfinite(gradient: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:

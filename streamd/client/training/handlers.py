@@ -6,11 +6,10 @@ the same step; a handler that needs every rank's consent asks for it before it c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streamd.client.commands import Refused
+from streamd.client.commands import Refused, reduction
 from streamd.client.ranks import Ranks
 from streamd.client.training.checkpoints import Checkpoints, Saved, Stateful, random_state, restore_random_state
 from streamd.client.training.learning_rate import scale
@@ -87,13 +86,9 @@ class Trainee:
         """Multiply every group's rate by `factor`, not under `min_lr`."""
         if self._optimizer is None:
             raise Refused("the monitor was given no optimizer")
-        factor, min_lr = args.get("factor", 0.5), args.get("min_lr", 0.0)
-        if not _is_number(factor) or not 0 < factor < 1:
-            raise Refused(f"`factor` must be between 0 and 1, is {factor!r}")
-        if not _is_number(min_lr) or min_lr < 0:
-            raise Refused(f"`min_lr` must be a number from 0 on, is {min_lr!r}")
+        factor, min_lr = reduction(args)
         before = [float(group["lr"]) for group in self._optimizer.param_groups]
-        applied = scale(self._optimizer, self._schedulers, [float(factor)] * len(before), float(min_lr))
+        applied = scale(self._optimizer, self._schedulers, [factor] * len(before), min_lr)
         self._lr_factors = [old * ratio for old, ratio in zip(self._lr_factors, applied, strict=True)]
         after = [float(group["lr"]) for group in self._optimizer.param_groups]
         return "; ".join(f"{old:g} → {new:g}" for old, new in dict.fromkeys(zip(before, after, strict=True)))
@@ -104,7 +99,3 @@ class Trainee:
         if not self._parts:
             raise Refused("the monitor was given nothing to save: TrainingMonitor(…, model=model)")
         return self._checkpoints
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

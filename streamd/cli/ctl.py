@@ -1,0 +1,170 @@
+"""`streamd ctl`: a person's commands to a training run, on the same topic as the daemon's, with their author."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any, Literal, get_args
+
+import typer
+from kafka import KafkaConsumer
+from kafka.errors import KafkaError
+
+from streamd.cli.common import ConfigOption
+from streamd.cli.connection import BootstrapServers, fail, load_config, quiet_client
+from streamd.cli.exit_codes import ExitCode
+from streamd.cli.tail import partitions_of
+from streamd.client.arguments import check_stream
+from streamd.client.sender import Sender
+from streamd.codec.decode import decode
+from streamd.codec.limits import Limits
+from streamd.config import Config
+from streamd.errors import InvalidRecord, TransientError
+from streamd.model import Acknowledgement, Command, Envelope, JsonValue
+from streamd.sinks.records import command_record
+from streamd.transport.kafka_auth import build, client_options
+
+_POLL_SECONDS = 0.25
+_SEND_SECONDS = 15.0
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+Action = Literal["checkpoint", "pause", "resume", "reduce-lr", "rollback", "skip-batches", "stop"]
+_OWN: dict[str, tuple[str, ...]] = {  # the options that say something about one action alone
+    "reduce-lr": ("factor", "min_lr"),
+    "rollback": ("step",),
+    "skip-batches": ("count",),
+}
+
+
+def command(
+    action: Annotated[
+        Action, typer.Argument(metavar="ACTION", help=f"What to do: {', '.join(get_args(Action))}.", show_choices=False)
+    ],
+    run: Annotated[str, typer.Option(help="The run's name.")],
+    factor: Annotated[float | None, typer.Option(help="reduce-lr: times what; 0.5 unless given.")] = None,
+    min_lr: Annotated[float | None, typer.Option(min=0.0, help="reduce-lr: not under this.")] = None,
+    step: Annotated[int | None, typer.Option(min=0, help="rollback: the last good step; else the last saved.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="skip-batches: how many.")] = None,
+    reason: Annotated[str, typer.Option(help="Why; the job logs it.")] = "by hand",
+    author: Annotated[str | None, typer.Option(help="Who; else the name of the user.")] = None,
+    expires: Annotated[
+        str, typer.Option(help="For how long it may be obeyed, and a pause lasts: 90s, 10m, 2h.")
+    ] = "10m",
+    mode: Annotated[
+        Literal["enforce", "shadow"], typer.Option(help="shadow: the job logs it and does nothing.")
+    ] = "enforce",
+    wait: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for the answer; 0: do not wait.")] = 30.0,
+    bootstrap_servers: BootstrapServers = None,
+    config: ConfigOption = None,
+) -> None:
+    """Tell a training run what to do, and show what it answers."""
+    args = arguments(action, {"factor": factor, "min_lr": min_lr, "step": step, "count": count})
+    try:
+        check_stream(run)
+    except ValueError as error:
+        raise typer.BadParameter(f"--run: {error}") from error
+    now_ms = time.time_ns() // 1_000_000
+    order = Command(
+        id=uuid.uuid4().hex,
+        command=action.replace("-", "_"),
+        target_kind="run",
+        target=run,
+        args=args,
+        mode=mode,
+        alert_id="",
+        reason=reason,
+        issued_at_ms=now_ms,
+        expires_at_ms=now_ms + int(1000 * _seconds(expires)),
+        author=author or getpass.getuser(),
+    )
+    quiet_client()
+    settings = load_config(bootstrap_servers, config)
+    if mode == "shadow" or wait == 0:
+        _publish(order, settings)
+        typer.echo(f"{run}: {action} sent" + (" (shadow)" if mode == "shadow" else ""))
+        return
+    with _answers(settings) as answers:  # from before it is sent, so that no answer is missed
+        _publish(order, settings)
+        answer = _await(answers, order.id, wait)
+    if answer is None:
+        fail(ExitCode.UNAVAILABLE, f"{run}: {action} was sent, and nobody answered within {wait:g} s")
+    sentence = f"{run}: {action} {answer.outcome}" + (f": {answer.detail}" if answer.detail else "")
+    if answer.outcome != "done":
+        fail(ExitCode.DATA, sentence)
+    typer.echo(sentence)
+
+
+def arguments(action: str, given: Mapping[str, float | None]) -> dict[str, JsonValue]:
+    """The command's `args`. BadParameter for an option of another action, and for what cannot be meant."""
+    own = _OWN.get(action, ())
+    args: dict[str, JsonValue] = {name: value for name, value in given.items() if value is not None}
+    if foreign := [name for name in args if name not in own]:
+        raise typer.BadParameter(f"--{foreign[0].replace('_', '-')} says nothing to {action}")
+    if action == "skip-batches" and not args:
+        raise typer.BadParameter("skip-batches needs --count")
+    if action == "reduce-lr":
+        args = {"factor": args.get("factor", 0.5), "min_lr": args.get("min_lr", 0.0)}
+        if not 0 < float(0.5 if given["factor"] is None else given["factor"]) < 1:
+            raise typer.BadParameter(f"--factor must be between 0 and 1, is {given['factor']:g}")
+    return args or ({"to": "previous"} if action == "rollback" else {})
+
+
+def _publish(order: Command, settings: Config) -> None:
+    record = command_record(order, settings.topics.control, "/streamd/ctl")
+    options = client_options(settings.kafka)
+    with Sender(options.pop("bootstrap_servers"), record.topic, **options) as sender:
+        assert record.value is not None
+        sender.deliver(order.target, record.value, record.headers, timeout_seconds=_SEND_SECONDS, what="the command")
+
+
+@contextmanager
+def _answers(settings: Config) -> Iterator[Any]:
+    """A consumer at the end of the telemetry topic, where runs answer."""
+    consumer = build(
+        KafkaConsumer,
+        settings.kafka,
+        group_id=None,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        metrics_enabled=False,
+    )
+    try:
+        partitions = partitions_of(consumer, settings.topics.telemetry)
+        consumer.assign(partitions)
+        consumer.seek_to_end(*partitions)
+        for partition in partitions:
+            consumer.position(partition)  # now, not at the first poll
+        yield consumer
+    except KafkaError as error:
+        raise TransientError(f"reading {settings.topics.telemetry}: {error}") from error
+    finally:
+        consumer.close(autocommit=False)
+
+
+def _await(consumer: Any, command_id: str, wait: float) -> Acknowledgement | None:
+    limits = Limits()
+    deadline = time.monotonic() + wait
+    while time.monotonic() < deadline:
+        for records in consumer.poll(timeout_ms=int(1000 * _POLL_SECONDS)).values():
+            for r in records:
+                if command_id.encode() not in (r.value or b""):
+                    continue
+                envelope = Envelope(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
+                try:
+                    found = decode(envelope, limits, "telemetry")
+                except InvalidRecord:
+                    continue
+                if isinstance(found, Acknowledgement) and found.command_id == command_id:
+                    return found
+    return None
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if match is None or float(match[1]) == 0:
+        raise typer.BadParameter(f"--expires must be a time such as 90s, 10m or 2h, is {text!r}")
+    return float(match[1]) * _UNITS[match[2]]
