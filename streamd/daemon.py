@@ -51,6 +51,8 @@ def run(load: Callable[[], Config], parent: ParentLine | None = None) -> NoRetur
         parts.pump.retry(lambda: _make_topics(config))
         parts.pump.run()
     except TransientError as error:
+        if not parts.pump.stopping:
+            raise  # what is transient is tried again; this one slipped through
         log.warning(str(error))
     finally:
         parts.health.set(State.DRAINING, "the process was told to stop")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
@@ -131,13 +131,13 @@ class GroupConsumer:
         """See Transport.pause."""
         mine = self._reported.keys() & set(partitions)
         self._paused |= mine
-        self._while_assigned(self._client.pause, mine)
+        self._while_assigned(lambda client, p: client.pause(p), mine)
 
     def resume(self, partitions: Collection[Partition]) -> None:
         """See Transport.resume."""
         mine = self._reported.keys() & set(partitions)
         self._paused -= mine
-        self._while_assigned(self._client.resume, mine)
+        self._while_assigned(lambda client, p: client.resume(p), mine)
 
     def seek(self, partition: Partition, offset: int) -> None:
         """See Transport.seek."""
@@ -145,7 +145,7 @@ class GroupConsumer:
             raise KeyError(partition)
         self._reported[partition] = offset
         self._resets.discard(TopicPartition(*partition))
-        self._while_assigned(lambda p: self._client.seek(p, offset), {partition})
+        self._while_assigned(lambda client, p: client.seek(p, offset), {partition})
 
     def position(self, partition: Partition) -> int:
         """See Transport.position."""
@@ -291,7 +291,7 @@ class GroupConsumer:
                     break
                 self._reported.update(positions)
                 self._known_as.update(dict.fromkeys(positions, self._member.member_id if self._member else ""))
-                self._while_assigned(self._client.resume, positions.keys())
+                self._while_assigned(lambda client, p: client.resume(p), positions.keys())
                 if positions:
                     changes.append(Assigned(positions))
             self._events.popleft()
@@ -329,13 +329,13 @@ class GroupConsumer:
 
     def _rejoin(self, timeout_ms: float) -> None:
         """Take part in the rebalance without reading anything; what changes is reported by the next poll."""
-        self._while_assigned(self._client.pause, self._reported.keys())
+        self._while_assigned(lambda client, p: client.pause(p), self._reported.keys())
         try:
             keep_finished_join(self._client)
             self._client.poll(timeout_ms, max_records=1)
         except Exception as error:
             raise self._transient("rejoin", error) from error
-        self._while_assigned(self._client.resume, self._reported.keys() - self._paused - self._moved())
+        self._while_assigned(lambda client, p: client.resume(p), self._reported.keys() - self._paused - self._moved())
 
     # --- Is anybody there? --------------------------------------------------------------------------
 
@@ -397,13 +397,16 @@ class GroupConsumer:
         return self._consumer
 
     def _assignment(self) -> set[Partition]:
-        return {Partition(*p) for p in self._client.assignment()}
+        """What the client has: nothing between two clients, and the next poll says so."""
+        return {Partition(*p) for p in self._consumer.assignment()} if self._consumer is not None else set()
 
-    def _while_assigned(self, do: Any, partitions: Collection[Partition]) -> None:
+    def _while_assigned(
+        self, do: Callable[[KafkaConsumer, TopicPartition], Any], partitions: Collection[Partition]
+    ) -> None:
         """`do` it with each partition that the client still has (K7: it learns of a revocation before we do)."""
-        for partition in partitions:
+        for partition in partitions if self._consumer is not None else ():
             try:
-                do(TopicPartition(*partition))
+                do(self._client, TopicPartition(*partition))
             except (KeyError, ValueError):
                 _log.debug("%s is no longer assigned", partition)
 

@@ -143,6 +143,18 @@ def test_a_loss_is_not_told_of_a_partition_that_was_sought_meanwhile(loser: Grou
 
 @pytest.mark.broker
 @pytest.mark.slow
+def test_between_two_clients_partitions_are_held_and_let_go_without_an_error() -> None:
+    """The broker is away for so long that the client was given up, in the middle of a delivery."""
+    settings = KafkaSettings(bootstrap_servers=("127.0.0.1:1",))
+    consumer, partition = GroupConsumer(settings, ["t"]), Partition("t", 0)
+    consumer._reported[partition] = 7
+    consumer.pause([partition])
+    consumer.resume([partition])
+    consumer.seek(partition, 5)
+    assert consumer.position(partition) == 5
+    assert consumer.lags() == {}
+
+
 def test_closing_leaves_no_thread(embedded_broker: EmbeddedBroker) -> None:
     before = threading.active_count()
     transport, topic = quick_member(embedded_broker)
