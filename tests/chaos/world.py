@@ -240,6 +240,8 @@ class World:
 
     def stop(self, member: Daemon) -> None:
         """SIGTERM: it must go, with 0, and soon."""
+        # Before it listens it is still importing, and a signal ends it as it ends any program.
+        self.until(lambda: member.get("/livez")[0] == 200, 60, f"{member.log.name} listens")
         started = time.monotonic()
         try:
             code = member.stop()
