@@ -111,7 +111,7 @@ def _run(consumer: Any, producer: Any, topic: str, every_batch: bool, seconds: f
         started = time.perf_counter()
         polled = consumer.poll(100, max_records=64)
         records = [record for each in polled.values() for record in each]
-        silent = 0 if records else silent + 1
+        silent = 0 if records or not parts else silent + 1  # joining the group may take seconds
         producer.begin_transaction()
         judged = 0
         for record in records:

@@ -34,14 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def text(document: dict[str, Any]) -> str:
-    """The machine in a sentence, the table, and for what was missed where the time goes."""
+    """The machine in a sentence, and the table. Where the time goes is said by `make bench`."""
     facts = document["machine"]
     rows = [row for part in document["parts"].values() for row in part]
     lines = [f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gb']} GB; load {facts['load']} at the start.", ""]
     lines += [_line(HEADER), _line(("---",) * len(HEADER)), *(_line(row["cells"]) for row in rows)]
-    for row in rows:
-        if row["where"]:
-            lines += ["", f"{row['work']}: {'; '.join(row['where'])}. Next factor of two: {row['next_step']}."]
     return "\n".join(lines)
 
 
