@@ -202,7 +202,10 @@ class Pump:
                 )
             started = time.perf_counter()
             try:
-                shown = last[envelope.topic, envelope.partition, envelope.key] == envelope.offset
+                # A record without a key may be of any stream.
+                shown = (
+                    envelope.key is None or last[envelope.topic, envelope.partition, envelope.key] == envelope.offset
+                )
                 effects, state = seat.step(envelope, shown=shown)
             except DetectorCrashError as crash:
                 shares.pop(seat.partition, None)  # all of it is done again

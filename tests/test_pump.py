@@ -336,6 +336,24 @@ def test_after_a_restart_the_state_goes_on_where_it_stopped() -> None:
         assert after.state() == whole.state()
 
 
+@pytest.mark.parametrize("key", [b"by key", None])
+def test_what_is_shown_of_each_stream_is_as_of_its_last_batch_of_a_poll(key: bytes | None) -> None:
+    """Records without a key may be of any stream: each of them counts as the last."""
+    world, send = World(), Producer()
+    values = np.random.default_rng(0).normal(size=1250).tolist()
+    world.turn()
+    for stream in ("a", "b"):
+        world.put(send.batch({"x": values[:1000]}, stream=stream, role="reference"))
+        world.put(send.batch({"x": values[1000:1200]}, stream=stream))
+    world.turn()
+    for stream in ("a", "b"):
+        batch = send.batch({"x": [9.0] * 50}, stream=stream)
+        world.put(batch if key else replace(batch, key=None))
+    world.pump.turn()
+    shown = {view.stream: float(reading.statistics[0]) for view in world.board.views() for reading in view.readings}
+    assert shown == {"a": pytest.approx(0.25, abs=0.1), "b": pytest.approx(0.25, abs=0.1)}
+
+
 def test_after_a_restart_the_board_shows_what_fires() -> None:
     world = World()
     for envelope in drift(Producer()):
