@@ -1,4 +1,4 @@
-"""Records in a file: an Arrow IPC stream (zstd) that any Arrow reader opens, and the transport that plays it.
+"""Records in a file: an Arrow IPC stream (zstd) that any Arrow reader opens.
 
 Columns: topic, partition, offset, timestamp_ms, key, value, headers (a list of name and value) and crc32 (zlib's,
 of key, value and headers). The schema's metadata says `streamd.recording: 1`. Arrow itself has no checksums and takes
@@ -8,14 +8,13 @@ a file that ends between two batches for a whole one; the crc and the end-of-str
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from streamd.model import Envelope
-from streamd.transport.base import Assigned, Outgoing, Partition, Polled
 
 _VERSION = b"1"
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
@@ -150,87 +149,3 @@ def _envelope(row: dict[str, Any], path: Path, index: int) -> Envelope:
         place = f"{envelope.topic}/{envelope.partition}/{envelope.offset}"
         raise ValueError(f"{path}: record {index} ({place}) is damaged: its checksum does not fit")
     return envelope
-
-
-class RecordingTransport:
-    """Plays a recording once, in its order. What is delivered is kept in `delivered`.
-
-    Every partition is assigned by the first poll, at the first offset that the file has of it. Going back in
-    a file is not possible: `seek` only skips forward.
-
-    Args:
-        path: the recording.
-        topics: which of its topics; None: all.
-        max_records: of one poll.
-    """
-
-    def __init__(self, path: str | Path, topics: Collection[str] | None = None, max_records: int = 64) -> None:
-        self._path = Path(path)
-        self._topics = None if topics is None else frozenset(topics)
-        self._max_records = max_records
-        self._records: Iterator[Envelope] = iter(())
-        self._positions: dict[Partition, int] = {}
-        self._opened = False
-        self.finished = False
-        self.delivered: list[Outgoing] = []
-        self.committed: dict[Partition, int] = {}
-
-    def open(self) -> None:
-        """Raises ValueError when the file is no whole recording (it is read once for that)."""
-        self._positions.clear()
-        for envelope in self._chosen():
-            self._positions.setdefault(Partition(envelope.topic, envelope.partition), envelope.offset)
-        self._records = self._chosen()
-        self._opened = True
-        self.finished = False
-
-    def poll(self, timeout_seconds: float) -> Polled:
-        if self._opened:
-            self._opened = False
-            return Polled(changes=(Assigned(dict(self._positions)),))
-        records: list[Envelope] = []
-        while len(records) < self._max_records:
-            envelope = next(self._records, None)
-            if envelope is None:
-                self.finished = True
-                break
-            partition = Partition(envelope.topic, envelope.partition)
-            if envelope.offset >= self._positions[partition]:
-                records.append(envelope)
-                self._positions[partition] = envelope.offset + 1
-        return Polled(records=tuple(records))
-
-    def pause(self, partitions: Collection[Partition]) -> None:
-        """A file waits by itself until it is polled."""
-
-    def resume(self, partitions: Collection[Partition]) -> None:
-        """See `pause`."""
-
-    def seek(self, partition: Partition, offset: int) -> None:
-        if offset < self._positions[partition]:
-            raise ValueError(f"a recording cannot go back: {partition} is at {self._positions[partition]}")
-        self._positions[partition] = offset
-
-    def position(self, partition: Partition) -> int:
-        return self._positions[partition]
-
-    def bounds(self, partition: Partition) -> tuple[int, int]:
-        return 0, self.position(partition)
-
-    def lags(self) -> Mapping[Partition, int]:
-        return {}
-
-    def deliver(self, outgoing: Sequence[Outgoing], offsets: Mapping[Partition, int]) -> None:
-        self.delivered.extend(outgoing)
-        self.committed.update(offsets)
-
-    def read_state(self, topic: str, placement: bytes) -> list[Envelope]:
-        """Nothing: a recording is played from its beginning."""
-        return []
-
-    def close(self) -> None:
-        self._records = iter(())
-
-    def _chosen(self) -> Iterator[Envelope]:
-        records = read_recording(self._path)
-        return (e for e in records if self._topics is None or e.topic in self._topics)

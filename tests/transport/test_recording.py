@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from streamd.model import Envelope
 from streamd.transport import recording
-from streamd.transport.base import Assigned, Outgoing, Partition
-from streamd.transport.recording import RecordingTransport, read_recording, write_recording
+from streamd.transport.recording import read_recording, write_recording
 
 bytes_or_null = st.none() | st.binary(max_size=40)
 envelopes = st.builds(
@@ -101,20 +100,3 @@ def test_an_interrupted_recording_keeps_what_it_has(tmp_path: Path) -> None:
 def test_a_batch_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "_BATCH_BYTES", 20)
     assert [len(batch) for batch in recording._batches(_some(5))] == [3, 2]
-
-
-def test_the_transport_plays_a_file_once_in_its_order(tmp_path: Path) -> None:
-    write_recording(tmp_path / "r", _some(5))
-    transport = RecordingTransport(tmp_path / "r", max_records=3)
-    transport.open()
-    zero, one = Partition("t", 0), Partition("t", 1)
-    assert transport.poll(0).changes == (Assigned({zero: 10, one: 10}),)
-    transport.seek(one, 11)
-    played = []
-    while not transport.finished:
-        played += transport.poll(0).records
-    assert played == [e for e in _some(5) if (e.partition, e.offset) != (1, 10)]
-    assert transport.position(zero) == 13
-    transport.deliver([Outgoing("x", None, b"")], {zero: 13})
-    assert (len(transport.delivered), transport.committed) == (1, {zero: 13})
-    transport.close()
