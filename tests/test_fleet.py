@@ -166,12 +166,19 @@ def test_a_worker_that_is_still_starting_is_not_waited_for(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_a_stop_during_the_wait_for_a_restart_ends_the_wait(tmp_path: Path) -> None:
+    waiting = 0
+
+    class AnHour(Backoff):
+        def seconds_after(self, ran_seconds: float) -> float:
+            nonlocal waiting
+            waiting += 1
+            return 3600.0
+
     world = World("raise SystemExit(1)", tmp_path)
-    world.fleet._backoff = partial(Backoff, first_seconds=3600.0)
+    world.fleet._backoff = AnHour
 
     async def play() -> None:
-        await world.until(lambda: all(worker.pid for worker in world.workers))
-        await world.until(lambda: not any(worker.pid for worker in world.workers))
+        await world.until(lambda: waiting == 2)
         world.fleet.stop()
 
     assert world.run(play) == 0
