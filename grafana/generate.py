@@ -6,12 +6,13 @@ import json
 import sys
 from pathlib import Path
 
-from boards import alerts, daemon, feature_drift, overview, predictions
+from boards import alerts, daemon, feature_drift, overview, predictions, training
 
 BOARDS = {
     "overview": overview.board,
     "feature-drift": feature_drift.board,
     "predictions": predictions.board,
+    "training": training.board,
     "alerts": alerts.board,
     "daemon": daemon.board,
 }

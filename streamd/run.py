@@ -11,7 +11,8 @@ from streamd.detectors.base import State
 from streamd.detectors.quality import no_data_verdict
 from streamd.engine_settings import StreamSettings
 from streamd.errors import StreamdError
-from streamd.model import Ask, JsonValue, Kind, Severity, TelemetryPoint, Verdict, Window
+from streamd.incidents import Occasion
+from streamd.model import Alert, Ask, Command, JsonValue, Kind, RunEnded, Severity, TelemetryPoint, Verdict, Window
 from streamd.rules.base import Judgement, Rule, RuleConfig, RunAction
 from streamd.run_policy import RunPolicy
 from streamd.stream import Kept, config_key
@@ -45,7 +46,7 @@ class Run:
         self.settings = settings
         self.policy = RunPolicy(settings.policy, settings.rules)
         self.last_record_ms = 0
-        self.silent = False  # the silence since `last_record_ms` was already told
+        self.silent = False  # the silence since `last_record_ms` was already told, or is as it should be
         self.step = -1
         self._configs: Mapping[str, RuleConfig] = settings.rules.running()
         self._rules: dict[str, Rule] = {name: config.build() for name, config in self._configs.items()}
@@ -116,6 +117,12 @@ class Run:
             first_step=self.step,
             finding=finding,
         )
+
+    def end(self, ended: RunEnded, occasion: Occasion) -> list[Alert | Command]:
+        """It is over: its silence is as it should be and nothing is awaited, until telemetry comes again."""
+        self.silent = True
+        step = self.step if ended.step is None else ended.step
+        return self.policy.close(occasion, f"ended: the run is over ({ended.outcome} at step {step})", step)
 
     # --- Memory and state ---
 

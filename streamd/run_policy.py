@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from streamd.detectors.base import State
-from streamd.model import Alert, Ask, Kind, Severity, Verdict
-from streamd.policy import Occasion, Policy, PolicySettings
+from streamd.incidents import Occasion
+from streamd.model import Alert, Ask, Command, Kind, Severity, Verdict
+from streamd.policy import Policy, PolicySettings
 from streamd.rules.settings import RulesSettings
 
 _REMEDIES = ("reduce_lr", "skip_batches", "rollback")  # change the run: each again only after its cool-down
@@ -22,7 +24,7 @@ class RunPolicy(Policy):
     target_kind: Literal["stream", "run"] = "run"
 
     def __init__(self, settings: PolicySettings, rules: RulesSettings) -> None:
-        super().__init__(settings.model_copy(update={"resolve_after": rules.resolve_after}))
+        super().__init__(settings.model_copy(update={"resolve_after": rules.resolve_after, "false_alarms": None}))
         self._rollbacks_max = rules.rollbacks_max
         self._rollbacks = 0
         self._asked_ms: dict[str, int] = {}  # command -> event time at which it was last asked for
@@ -52,6 +54,17 @@ class RunPolicy(Policy):
 
     def _reason(self, alert: Alert) -> str:
         return alert.summary
+
+    def close(self, occasion: Occasion, reason: str, step: int) -> list[Alert | Command]:
+        """The run is over: every incident ends, and no answer is awaited. What was asked for is not forgotten."""
+        self._pending.clear()
+        ended = self.reset(occasion, reason)
+        return [
+            replace(alert, step=step, first_step=step)
+            if isinstance(alert, Alert) and alert.kind is Kind.TRAINING
+            else alert
+            for alert in ended
+        ]
 
     def snapshot(self) -> State:
         return {**super().snapshot(), "rollbacks": self._rollbacks, "asked_ms": dict(self._asked_ms)}

@@ -15,6 +15,7 @@ from boards.panels import (
     stat,
     states,
     table,
+    training_link,
 )
 from boards.queries import CRITICAL, FIRED, FIRING, SEVERITY, STREAM
 
@@ -88,7 +89,7 @@ def _firing_now() -> Json:
         "alerts",
         size=(24, 8),
         noValue="nothing fires",
-        links=[drift_link("${__data.fields.stream:percentencode}")],
+        links=[link("${__data.fields.stream:percentencode}") for link in (drift_link, training_link)],
     )
 
 
@@ -99,6 +100,7 @@ def _history() -> list[Json]:
             "When each stream was in trouble, and for how long. Bars that begin together have one cause.",
             "{{stream}}",
             SEVERITY,
+            drift_link("${__field.labels.stream:percentencode}"),
         ),
         bars(
             "Fired, by severity",
@@ -150,5 +152,15 @@ def _grading() -> list[Json]:
                 "{{detector}}": "sum by (detector) "
                 '(rate(streamd_verdicts_total{severity=~"warning|critical"}[$__rate_interval]))'
             },
+        ),
+        lines(
+            "Budget of false alarms consumed",
+            "Of the false alarms that policy.false_alarms allowed so far, the share that judgements could have cost at "
+            "most. It never passes 1. Far below: judged so seldom that policy.warning_p_value limits; falling to 0 "
+            "while judgements come: event time stands still.",
+            {"{{stream}}": f"max by (stream) (streamd_false_alarm_budget_ratio{{{STREAM}}})"},
+            unit="percentunit",
+            min=0,
+            max=1,
         ),
     ]

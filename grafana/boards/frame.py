@@ -6,6 +6,7 @@ A dashboard is Grafana's own JSON (schema 39, Grafana 11 and newer) as dicts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from boards.panels import DATASOURCE, Json
 from boards.queries import STREAM
@@ -14,19 +15,57 @@ TITLES = {
     "overview": "Overview",
     "feature-drift": "Feature drift",
     "predictions": "Predictions",
+    "training": "Training",
     "alerts": "Alerts",
     "daemon": "Daemon",
 }
 
 
-def dashboard(name: str, description: str, rows: Mapping[str, Sequence[Json]], *variables: Json) -> Json:
+class Annotation(NamedTuple):
+    """What is drawn on all charts: a region for as long as there are samples above 0, which Grafana joins.
+
+    Attributes:
+        tags: labels, with commas.
+        at_value: a mark at the time that a value says, in milliseconds, rather than a region.
+    """
+
+    name: str
+    colour: str
+    expr: str
+    title: str
+    text: str
+    tags: str
+    at_value: bool = False
+
+
+def dashboard(
+    name: str,
+    description: str,
+    rows: Mapping[str, Sequence[Json]],
+    *variables: Json,
+    stream: Json | None = None,
+    firing: str = f"streamd_alerts_firing{{{STREAM}}}",
+    annotations: Sequence[Annotation] = (),
+) -> Json:
     """A dashboard with the uid `streamd-<name>`.
 
     Args:
         description: what it is for.
         rows: the panels of each row, by its title; the row with the title "" has none.
         variables: beside `datasource` and `stream`.
+        stream: the variable `stream`, where it has other values than all streams.
+        firing: the alerts that are drawn on the charts.
+        annotations: beside the alerts.
     """
+    alerts = Annotation(
+        "Alerts",
+        "orange",
+        f"sum by (stream, detector, severity) ({firing}) > 0",
+        "{{stream}}",
+        "{{detector}}: {{severity}}",
+        "detector,severity",
+    )
+    stream = stream or variable("stream", "Stream", "label_values(streamd_stream_severity, stream)")
     return {
         "uid": f"streamd-{name}",
         "title": f"streamd: {TITLES[name]}",
@@ -38,9 +77,9 @@ def dashboard(name: str, description: str, rows: Mapping[str, Sequence[Json]], *
         "refresh": "30s",
         "time": {"from": "now-6h", "to": "now"},
         "timezone": "",
-        "annotations": {"list": _annotations()},
+        "annotations": {"list": [_annotation(each) for each in (alerts, _ITSELF, *annotations)]},
         "links": [_link(other, title) for other, title in TITLES.items() if other != name],
-        "templating": {"list": [_datasource_variable(), _stream_variable(), *variables]},
+        "templating": {"list": [_datasource_variable(), stream, *variables]},
         "panels": _placed(rows),
     }
 
@@ -67,36 +106,29 @@ def _datasource_variable() -> Json:
     return {"type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus", "refresh": 1}
 
 
-def _stream_variable() -> Json:
-    return variable("stream", "Stream", "label_values(streamd_stream_severity, stream)")
+_ITSELF = Annotation(
+    "streamd itself",
+    "purple",
+    'max by (alertname, severity) (ALERTS{alertname=~"Streamd.+", alertstate="firing"})',
+    "{{alertname}}",
+    "{{severity}}",
+    "severity",
+)
 
 
-def _annotations() -> list[Json]:
-    """A region for as long as an alert fires: Grafana joins samples that are above 0."""
-    return [
-        {
-            "name": "Alerts",
-            "datasource": DATASOURCE,
-            "enable": True,
-            "iconColor": "orange",
-            "expr": f"sum by (stream, detector, severity) (streamd_alerts_firing{{{STREAM}}}) > 0",
-            "step": "1m",
-            "titleFormat": "{{stream}}",
-            "textFormat": "{{detector}}: {{severity}}",
-            "tagKeys": "detector,severity",
-        },
-        {
-            "name": "streamd itself",
-            "datasource": DATASOURCE,
-            "enable": True,
-            "iconColor": "purple",
-            "expr": 'max by (alertname, severity) (ALERTS{alertname=~"Streamd.+", alertstate="firing"})',
-            "step": "1m",
-            "titleFormat": "{{alertname}}",
-            "textFormat": "{{severity}}",
-            "tagKeys": "severity",
-        },
-    ]
+def _annotation(annotation: Annotation) -> Json:
+    return {
+        "name": annotation.name,
+        "datasource": DATASOURCE,
+        "enable": True,
+        "iconColor": annotation.colour,
+        "expr": annotation.expr,
+        "step": "1m",
+        "titleFormat": annotation.title,
+        "textFormat": annotation.text,
+        "tagKeys": annotation.tags,
+        **({"useValueForTime": True} if annotation.at_value else {}),
+    }
 
 
 def _link(name: str, title: str) -> Json:

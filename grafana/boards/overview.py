@@ -90,6 +90,7 @@ def _streams() -> list[Json]:
             "models. `other` is the gravest of the streams over the label cap.",
             "{{stream}}",
             SEVERITY,
+            drift_link("${__field.labels.stream:percentencode}"),
         ),
         ranking(
             "Worst streams",

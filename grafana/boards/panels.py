@@ -87,8 +87,8 @@ def ranking(title: str, says: str, legend: str, expr: str, **more: Any) -> Json:
     )
 
 
-def states(title: str, says: str, legend: str, expr: str) -> Json:
-    """The severity of each thing over time."""
+def states(title: str, says: str, legend: str, expr: str, link: Json) -> Json:
+    """The severity of each thing over time, with a way to more about it."""
     options = {"mergeValues": True, "showValue": "never", "rowHeight": 0.8, "legend": {"showLegend": True}}
     return _panel(
         "state-timeline",
@@ -101,7 +101,7 @@ def states(title: str, says: str, legend: str, expr: str) -> Json:
         options=options,
         custom={"fillOpacity": 80, "lineWidth": 0},
         mappings=SEVERITY_MAPPINGS,
-        links=[drift_link("${__field.labels.stream:percentencode}")],
+        links=[link],
     )
 
 
@@ -116,8 +116,17 @@ def table(title: str, says: str, expr: str, columns: Sequence[str], value: str, 
 
 def drift_link(stream: str) -> Json:
     """From a stream to its features; `stream` is Grafana's own expression for its name."""
-    url = f"/d/streamd-feature-drift?var-stream={stream}&${{datasource:queryparam}}&${{__url_time_range}}"
-    return {"title": "Its features", "url": url}
+    return _stream_link("Its features", "feature-drift", stream)
+
+
+def training_link(stream: str) -> Json:
+    """From a run to its training."""
+    return _stream_link("Its training", "training", stream)
+
+
+def _stream_link(title: str, board: str, stream: str) -> Json:
+    url = f"/d/streamd-{board}?var-stream={stream}&${{datasource:queryparam}}&${{__url_time_range}}"
+    return {"title": title, "url": url}
 
 
 def colours(by_name: Mapping[str, str]) -> list[Json]:

@@ -9,6 +9,26 @@ FIRING = f"sum(streamd_alerts_firing{{{STREAM}}}) or vector(0)"
 CRITICAL = f'sum(streamd_alerts_firing{{{STREAM}, severity="critical"}}) or vector(0)'
 FIRED = 'sum by (severity) (increase(streamd_alerts_total{status="firing"}[$__interval]))'
 
+OF_RUNS = "and on (stream) streamd_run_step"
+"""After a vector of streams: only those that are training runs."""
+
+NOT_A_NUMBER = "max by (stream, metric) ({})".format(
+    " or ".join(
+        # x - x is 0, and NaN where x is NaN or infinite; NaN differs from everything.
+        f"streamd_run_{name}{{{STREAM}}} - streamd_run_{name}{{{STREAM}}} != bool 0"
+        for name in ("loss", "gradient_norm")
+    )
+)
+
+
+def latest(name: str, chosen: str = "") -> str:
+    """The last values of a run's metrics in the family `streamd_run_<name>`: what is no number leaves a gap.
+
+    Args:
+        chosen: further matchers, with a comma before them.
+    """
+    return f"max by (stream, metric) (streamd_run_{name}{{{STREAM}{chosen}}}) > -Inf < Inf"
+
 
 def effect_ratio(chosen: str) -> str:
     """Effects over their thresholds: all detectors on one scale, on which above 1 matters.

@@ -33,18 +33,27 @@ def command(
         str | None,
         typer.Option(help="Send the data to this Kafka, host:port, for a daemon that is there; start nothing else."),
     ] = None,
+    training: Annotated[
+        bool, typer.Option("--training", help="A training that goes wrong and is brought back; ends by itself.")
+    ] = False,
 ) -> None:
     """Watch a real model: a broker, the daemon and the data all start here, and end with Ctrl-C.
 
     The data: the US census, and a model's predictions of who is employed. In 2017 the bureau changed the
     order of its file, and for 10,270 rows only residents of prisons, dormitories and nursing homes arrive.
     """
+    if training and bootstrap_servers is not None:
+        raise typer.BadParameter("--training starts a broker of its own: leave --bootstrap-servers out")
     if bootstrap_servers is not None:
         raise typer.Exit(_send(bootstrap_servers, duration))
     from rich.console import Console
 
     from streamd.demo.screen import Screen
 
+    if training:
+        from streamd.cli.demo_training import play
+
+        raise typer.Exit(play(Screen(Console()), duration))
     raise typer.Exit(_play(Screen(Console()), duration))
 
 

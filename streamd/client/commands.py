@@ -19,6 +19,7 @@ log = logging.getLogger("streamd.client")
 NAMES = frozenset({"checkpoint", "pause", "resume", "reduce_lr", "skip_batches", "stop", "rollback"})
 _REMEMBERED = 10_000  # ids of commands that were answered; a daemon sends a few an hour
 
+Handler = Callable[[Command], str | None]
 Acknowledge = Callable[[Command, Outcome, str], object]
 
 
@@ -31,6 +32,17 @@ class Done(NamedTuple):
 
     outcome: Outcome
     detail: str
+
+
+def attempt(handler: Handler, command: Command) -> Done:
+    """Run the handler: it returns a sentence for the answer, raises Refused, or fails."""
+    try:
+        return Done("done", handler(command) or "")
+    except Refused as refusal:
+        return Done("refused", str(refusal))
+    except Exception as error:
+        log.exception("%s: %s failed", command.target, command.command)
+        return Done("failed", f"{type(error).__name__}: {error}")
 
 
 def read_command(value: bytes | None) -> Command | None:

@@ -10,6 +10,9 @@ from kafka import KafkaConsumer, TopicPartition
 from streamd.client.kafka_sink import knock
 from streamd.errors import TransientError
 
+# Kafka wakes a waiting fetch when something comes; the embedded broker lets it wait half of this.
+_FETCH_WAIT_MS = 100
+
 
 class KafkaReader:
     """Built on the listener's thread, because building it waits for the broker.
@@ -42,6 +45,7 @@ class KafkaReader:
                 "enable_auto_commit": False,
                 "auto_offset_reset": "latest",
                 "isolation_level": "read_committed",
+                "fetch_max_wait_ms": _FETCH_WAIT_MS,
                 "metrics_enabled": False,
             }
         )

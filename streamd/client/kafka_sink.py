@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from streamd.client.outbox import Message
 from streamd.errors import TransientError
 
 CONNECT_TIMEOUT_SECONDS = 3.0
+BOOTSTRAP_VARIABLE = "STREAMD_KAFKA__BOOTSTRAP_SERVERS"  # the daemon's own
 
 # Chosen by us, because a guard or a promise rests on each; the application may override all the others.
 _FIXED = frozenset({"key_serializer", "value_serializer", "transactional_id", "bootstrap_servers", "kafka_client"})
@@ -45,6 +47,11 @@ def check_options(options: Mapping[str, object]) -> None:
     for name in options:
         if name in _FIXED or name not in KafkaProducer.DEFAULT_CONFIG:
             raise TypeError(f"{name!r} is not an option here: options are those of kafka.KafkaProducer, less its own")
+
+
+def addresses_or_default(bootstrap_servers: str | Sequence[str] | None) -> list[str]:
+    """As `addresses`; None: those of the environment, else localhost:9092."""
+    return addresses(bootstrap_servers or os.environ.get(BOOTSTRAP_VARIABLE) or "localhost:9092")
 
 
 def addresses(bootstrap_servers: str | Sequence[str]) -> list[str]:

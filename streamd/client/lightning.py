@@ -54,6 +54,10 @@ class StreamdCallback(Callback):  # type: ignore[misc]  # its types are not read
         if self._monitor is not None and not trainer.sanity_checking:
             self._monitor.log(trainer.logged_metrics, epoch=trainer.current_epoch)
 
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        if self._monitor is not None:
+            self._monitor.close(outcome="failed")
+
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if self._monitor is not None:
             self._monitor.close()

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from streamd.client.arguments import check_stream
-from streamd.client.commands import NAMES, Gate
+from streamd.client.commands import NAMES, Gate, Handler
 from streamd.client.courier import Sink
 from streamd.client.listener import Listener, Reader, kafka_connector
-from streamd.client.orders import Handler, Orders
+from streamd.client.orders import Orders
 from streamd.client.outbox import Stats
 from streamd.client.ranks import Alone, Ranks
+from streamd.client.summaries import Summaries, Tensors, numbers
 from streamd.client.system import SystemWatch
 from streamd.client.telemetry import TelemetryProducer
-from streamd.codec.encode import Outcome
+from streamd.codec.encode import Ending, Outcome
 from streamd.model import Command
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ log = logging.getLogger("streamd.client")
 
 T = TypeVar("T")
 
-BOOTSTRAP_VARIABLE = "STREAMD_KAFKA__BOOTSTRAP_SERVERS"  # the daemon's own
 _CLOSE_SECONDS = 2.0  # a job that ends waits so long for what is still queued
 _PENDING_MAX = 256  # steps whose numbers are still on the device; it is never so far behind
 
@@ -60,7 +60,9 @@ class TrainingMonitor:
         keep_checkpoints: how many stay.
         parameters: patterns of the parameters' names that are reported one by one; the total norm is of all.
         activations: patterns of the modules' names whose dead or saturated units are counted.
-        tensors_every: steps between two looks at single tensors; the total norm is taken at every step.
+        tensors_every: steps between two looks at single tensors; the total norm is taken at every step. A look costs
+            what five steps without one cost, and says of each: grad_norm, grad_mean_abs, zero_fraction, nonfinite,
+            update_ratio; of those of two dimensions and more, from a sample, also variance, grad_p05, grad_p95.
         scaler: the GradScaler of mixed precision, if there is one.
         first_step: the number of the first step, for a training that is resumed.
         topic, control_topic: where the daemon reads, and writes its commands.
@@ -88,12 +90,12 @@ class TrainingMonitor:
         handlers: Mapping[str, Handler] | None = None,
         automatic: bool = True,
         state: Mapping[str, Any] | None = None,
-        checkpoints: str | os.PathLike[str] | None = None,
+        checkpoints: str | PathLike[str] | None = None,
         checkpoint_every: int | None = None,
         keep_checkpoints: int = 3,
         parameters: Sequence[str] = ("*",),
         activations: Sequence[str] = (),
-        tensors_every: int = 10,
+        tensors_every: int = 20,
         scaler: Any = None,
         first_step: int = 1,
         topic: str = "streamd.telemetry",
@@ -106,14 +108,9 @@ class TrainingMonitor:
 
         check_stream(run)
         self._handlers = dict(handlers or {})
-        if isinstance(allow, str) or set(allow) - NAMES - set(self._handlers):
-            raise ValueError(f"allow must be some of {', '.join(sorted(NAMES | set(self._handlers)))}; is {allow!r}")
-        for name, number in (("tensors_every", tensors_every), ("checkpoint_every", checkpoint_every or 1)):
-            if number < 1:
-                raise ValueError(f"{name} must be at least 1, is {number}")
-        if checkpoint_every is not None and checkpoints is None:
-            raise ValueError("checkpoint_every needs a folder: checkpoints='folder'")
-        servers = kafka_sink.addresses(bootstrap_servers or os.environ.get(BOOTSTRAP_VARIABLE) or "localhost:9092")
+        _check_allow(allow, NAMES | set(self._handlers))
+        _check_steps(tensors_every, checkpoint_every, checkpoints)
+        servers = kafka_sink.addresses_or_default(bootstrap_servers)
         self.run = run
         self._allow = frozenset(allow)
         self._automatic = automatic
@@ -172,14 +169,17 @@ class TrainingMonitor:
         *,
         step: int | None = None,
         epoch: float | None = None,
+        tensors: Tensors | None = None,
         **metrics: Any,
     ) -> None:
         """Say what this step measured, and obey what has been commanded.
 
         Args:
-            values: metrics whose names are no identifiers, such as {"val/f1": 0.81}.
+            values: metrics whose names are no identifiers, such as {"val/f1": 0.81}; `other/loss` is what another
+                run measured at this step, which this one should repeat.
             step: its number; None: one more than the last.
             epoch: likewise, when it is known.
+            tensors: summaries of the job's own, by name and statistic: numbers. For those of classes: class_summaries.
             metrics: `loss=loss` and others: numbers, or tensors of one element, which are not waited for.
         """
         arrived = time.perf_counter()
@@ -188,7 +188,7 @@ class TrainingMonitor:
         self.start()
         self._number = self._number + 1 if step is None else int(step)
         if self._ranks.rank == 0:
-            self._safely("measuring", lambda: self._measure(arrived, epoch, {**(values or {}), **metrics}))
+            self._safely("measuring", lambda: self._measure(arrived, epoch, {**(values or {}), **metrics}, tensors))
         if self._equipment is not None:
             self._equipment.step = self._number
         if self._checkpoint_every and self._number % self._checkpoint_every == 0:
@@ -199,11 +199,11 @@ class TrainingMonitor:
             self._equipment.look_closer_next(self._number + 1, self._tensors_every)
         self._stepped_at = time.perf_counter()
 
-    def log(self, values: Mapping[str, Any], *, epoch: float | None = None) -> None:
+    def log(self, values: Mapping[str, Any], *, epoch: float | None = None, tensors: Tensors | None = None) -> None:
         """Say what belongs to no step of its own, such as an evaluation: it is sent under the last step's number."""
         self.start()
         if self._ranks.rank == 0 and not self._closed:
-            self._safely("sending", lambda: self._queue({}, values, epoch, (None, None)))
+            self._safely("sending", lambda: self._queue({}, values, tensors, epoch, (None, None)))
 
     def batches(self, loader: Iterable[T]) -> Iterator[T]:
         """The loader's batches: the time that they are waited for is measured, `skip_batches` and `stop` are obeyed."""
@@ -238,8 +238,8 @@ class TrainingMonitor:
         """What became of the messages so far."""
         return self._sender.stats
 
-    def close(self, timeout_seconds: float = _CLOSE_SECONDS) -> None:
-        """Send what is left, for at most that long, and let go of model and broker."""
+    def close(self, timeout_seconds: float = _CLOSE_SECONDS, *, outcome: Ending = "done") -> None:
+        """Send what is left and that the run is over, for at most that long, and let go of model and broker."""
         if self._closed:
             return
         self._closed = True
@@ -248,6 +248,9 @@ class TrainingMonitor:
             self._safely("letting go of the model", self._equipment.close)
         if self._orders is not None:
             self._safely("closing the commands", self._orders.close)
+        if self._started and self._ranks.rank == 0:  # the last word: after the steps and the answers
+            step = max(self._number, 0)
+            self._safely("saying the end", lambda: self._sender.end(self.run, step=step, outcome=outcome))
         self._system.close()
         self._sender.close(timeout_seconds)
 
@@ -260,7 +263,7 @@ class TrainingMonitor:
     ) -> None:
         if error is not None and self._orders is not None:
             self._orders.abandon()  # the other ranks may never come to where this one is
-        self.close()
+        self.close(outcome="done" if error is None else "failed")
 
     # --- Commands ---------------------------------------------------------------------------------
 
@@ -290,7 +293,8 @@ class TrainingMonitor:
         return command.target_kind == "run" and command.target == self.run
 
     def _acknowledge(self, command: Command, outcome: Outcome, detail: str) -> None:
-        self._sender.acknowledge(self.run, command.id, outcome, f"step {self._number}: {detail}", kind="run")
+        step = self._number if self._equipment is None else self._equipment.step  # a rollback may have moved it
+        self._sender.acknowledge(self.run, command.id, outcome, f"step {step}: {detail}", kind="run")
 
     def _checkpoint(self) -> None:
         assert self._equipment is not None
@@ -298,7 +302,7 @@ class TrainingMonitor:
 
     # --- Telemetry --------------------------------------------------------------------------------
 
-    def _measure(self, arrived: float, epoch: float | None, given: Mapping[str, Any]) -> None:
+    def _measure(self, arrived: float, epoch: float | None, given: Mapping[str, Any], tensors: Tensors | None) -> None:
         metrics: dict[str, float | None] = dict(self._system.latest)
         if self._stepped_at is not None:
             metrics["step_seconds"] = arrived - self._stepped_at
@@ -307,10 +311,15 @@ class TrainingMonitor:
         hooks: Hooks = (None, None)
         if self._equipment is not None:
             given, hooks = {**self._equipment.learning_rates(), **given}, self._equipment.hooks
-        self._queue(metrics, given, epoch, hooks)
+        self._queue(metrics, given, tensors, epoch, hooks)
 
     def _queue(
-        self, metrics: dict[str, float | None], given: Mapping[str, Any], epoch: float | None, hooks: Hooks
+        self,
+        metrics: dict[str, float | None],
+        given: Mapping[str, Any],
+        tensors: Tensors | None,
+        epoch: float | None,
+        hooks: Hooks,
     ) -> None:
         on_device: dict[str, Any] = {}
         for name, value in given.items():
@@ -321,14 +330,15 @@ class TrainingMonitor:
                     metrics[name] = float(value)
             except (TypeError, ValueError, RuntimeError) as error:
                 self._fault(f"the metric {name}", error)
+        summaries: Summaries = self._safely("reading the tensors", lambda: numbers(tensors or {})) or {}
         ts_ms = time.time_ns() // 1_000_000
         if not self._pending and not on_device and hooks == (None, None):
-            self._sender.send(self.run, self._number, metrics, epoch=epoch, ts_ms=ts_ms)
+            self._sender.send(self.run, self._number, metrics, tensors=summaries, epoch=epoch, ts_ms=ts_ms)
             return
         from streamd.client.training.points import point
 
         if len(self._pending) < _PENDING_MAX:
-            self._pending.append(point(self._number, epoch, ts_ms, metrics, on_device, *hooks))
+            self._pending.append(point(self._number, epoch, ts_ms, metrics, summaries, on_device, *hooks))
         self._send(wait=False)
 
     def _send(self, *, wait: bool) -> None:
@@ -355,3 +365,16 @@ class TrainingMonitor:
         if what not in self._faults:
             self._faults.add(what)
             log.error("%s: %s failed, the training goes on", self.run, what, exc_info=error)
+
+
+def _check_allow(allow: Collection[str], known: Collection[str]) -> None:
+    if isinstance(allow, str) or not set(allow) <= set(known):
+        raise ValueError(f"allow must be some of {', '.join(sorted(known))}; is {allow!r}")
+
+
+def _check_steps(tensors_every: int, checkpoint_every: int | None, checkpoints: str | PathLike[str] | None) -> None:
+    for name, number in (("tensors_every", tensors_every), ("checkpoint_every", checkpoint_every or 1)):
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, is {number}")
+    if checkpoint_every is not None and checkpoints is None:
+        raise ValueError("checkpoint_every needs a folder: checkpoints='folder'")

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from streamd.client.commands import Done, Gate, Refused
+from streamd.client.commands import Done, Gate, Handler, Refused, attempt
 from streamd.client.listener import Listener
 from streamd.client.ranks import Alone, Ranks
 from streamd.model import Command
 
 log = logging.getLogger("streamd.client")
-
-Handler = Callable[[Command], str | None]
 
 _PAUSE_LOOK_SECONDS = 0.1  # how soon a paused job sees `resume`
 _SKIP_MAX = 1_000_000
@@ -92,13 +90,7 @@ class Orders:
         handler = self._handlers.get(command.command)
         if handler is None:
             return Done("refused", f"nothing here knows how to {command.command}")
-        try:
-            return Done("done", handler(command) or "")
-        except Refused as refusal:
-            return Done("refused", str(refusal))
-        except Exception as error:
-            log.exception("%s failed", command.command)
-            return Done("failed", f"{type(error).__name__}: {error}")
+        return attempt(handler, command)
 
     # --- The built-in handlers that need no framework -----------------------------------------------
 

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
-from types import TracebackType
 from typing import Any, Self
 
 from streamd.client import kafka_sink
-from streamd.client.commands import Done, Gate, Refused
+from streamd.client.commands import Gate, Handler, attempt
 from streamd.client.courier import Sink
 from streamd.client.listener import Listener, Reader, kafka_connector
-from streamd.client.monitor import BOOTSTRAP_VARIABLE
 from streamd.client.sender import Sender
 from streamd.codec.encode import Outcome
 from streamd.model import Command
-
-log = logging.getLogger("streamd.client")
 
 _LOOK_SECONDS = 0.5
 _CLOSE_SECONDS = 2.0
@@ -47,7 +41,7 @@ class RollbackHandler:
     def __init__(
         self,
         streams: str,
-        roll_back: Callable[[Command], str | None],
+        roll_back: Handler,
         *,
         bootstrap_servers: str | Sequence[str] | None = None,
         topic: str = "streamd.features",
@@ -56,7 +50,7 @@ class RollbackHandler:
         connect_commands: Callable[[], Reader] | None = None,
         **options: Any,
     ) -> None:
-        servers = kafka_sink.addresses(bootstrap_servers or os.environ.get(BOOTSTRAP_VARIABLE) or "localhost:9092")
+        servers = kafka_sink.addresses_or_default(bootstrap_servers)
         self._streams = streams
         self._roll_back = roll_back
         self._sender = Sender(servers, topic, connect=connect, **options)
@@ -83,25 +77,14 @@ class RollbackHandler:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _run(self) -> None:
         while not self._stop.is_set():
             for command in self._listener.take(_LOOK_SECONDS):
                 if self._gate.admit(command, time.time_ns() // 1_000_000):
-                    self._gate.answer(command, self._obey(command))
-
-    def _obey(self, command: Command) -> Done:
-        try:
-            return Done("done", self._roll_back(command) or "")
-        except Refused as refusal:
-            return Done("refused", str(refusal))
-        except Exception as error:
-            log.exception("the rollback of %s failed", command.target)
-            return Done("failed", f"{type(error).__name__}: {error}")
+                    self._gate.answer(command, attempt(self._roll_back, command))
 
     def _is_ours(self, command: Command) -> bool:
         return command.target_kind == "stream" and fnmatchcase(command.target, self._streams)

@@ -10,7 +10,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from streamd.client.courier import Courier, Sink
@@ -112,10 +111,7 @@ class Sender:
         self, name: str, command_id: str, outcome: Outcome, detail: str = "", *, kind: Literal["stream", "run"]
     ) -> bool:
         """Queue the answer to a command for `name`. Never waits, and is not dropped to make room."""
-        value, headers = encode_ack(name, command_id, outcome, detail=detail, kind=kind)
-        message = self._message(name, value, headers, keep=True)
-        self._start()
-        return self._outbox.offer(message)
+        return self._offer(name, *encode_ack(name, command_id, outcome, detail=detail, kind=kind), keep=True)
 
     def flush(self, timeout_seconds: float = 30.0) -> bool:
         """Wait until nothing is queued any more. False: something still is."""
@@ -142,9 +138,7 @@ class Sender:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:
@@ -154,6 +148,11 @@ class Sender:
             outbox.close(EXIT_SECONDS)
 
     # --- Helpers ----------------------------------------------------------------------------------
+
+    def _offer(self, key: str, value: bytes, headers: Sequence[Header], *, keep: bool) -> bool:
+        message = self._message(key, value, headers, keep)
+        self._start()
+        return self._outbox.offer(message)
 
     def _message(self, key: str, value: bytes, headers: Sequence[Header], keep: bool) -> Message:
         # The record's time is that of the call, not of the delivery: a queue may stand for minutes.

@@ -16,7 +16,8 @@ class SystemWatch:
 
     cpu_percent, cpu_mem_percent (of the host), process_rss_bytes: with psutil. gpu_mem_allocated_bytes,
     gpu_mem_reserved_bytes, gpu_mem_total_bytes: of torch's current CUDA device. gpu_util_percent,
-    gpu_mem_used_bytes (by all processes): with nvidia-ml-py, of the same device.
+    gpu_mem_used_bytes (by all processes): with nvidia-ml-py, of the same device; and gpu_util_percent/0 and on of
+    every device that the process sees, where these are several.
     """
 
     def __init__(self, every_seconds: float = EVERY_SECONDS) -> None:
@@ -91,14 +92,15 @@ def _nvml() -> Callable[[], dict[str, float]] | None:
 
         pynvml.nvmlInit()
         # By its id: CUDA_VISIBLE_DEVICES renumbers CUDA's devices, not NVML's.
-        uuid = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
-        handle: Any = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+        uuids = [torch.cuda.get_device_properties(i).uuid for i in range(torch.cuda.device_count())]
+        handles: list[Any] = [pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}") for uuid in uuids]
+        own = torch.cuda.current_device()
 
         def read() -> dict[str, float]:
-            return {
-                "gpu_util_percent": float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu),
-                "gpu_mem_used_bytes": float(pynvml.nvmlDeviceGetMemoryInfo(handle).used),
-            }
+            busy = [float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu) for handle in handles]
+            every = {f"gpu_util_percent/{i}": percent for i, percent in enumerate(busy)} if len(busy) > 1 else {}
+            used = float(pynvml.nvmlDeviceGetMemoryInfo(handles[own]).used)
+            return {"gpu_util_percent": busy[own], "gpu_mem_used_bytes": used, **every}
 
         return read
     return None

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamd.client.sender import Sender
-from streamd.codec.encode import encode_telemetry
+from streamd.codec.encode import Ending, encode_end, encode_telemetry
 
 
 class TelemetryProducer(Sender):
@@ -32,7 +32,9 @@ class TelemetryProducer(Sender):
         ts_ms: int | None = None,
     ) -> bool:
         """Queue one point. Never waits; the oldest points are dropped to make room. False: it was itself dropped."""
-        value, headers = encode_telemetry(run, step, metrics, tensors=tensors, epoch=epoch, ts_ms=ts_ms)
-        message = self._message(run, value, headers, keep=False)
-        self._start()
-        return self._outbox.offer(message)
+        encoded = encode_telemetry(run, step, metrics, tensors=tensors, epoch=epoch, ts_ms=ts_ms)
+        return self._offer(run, *encoded, keep=False)
+
+    def end(self, run: str, *, step: int | None = None, outcome: Ending = "done", ts_ms: int | None = None) -> bool:
+        """Say that the run is over, so that its silence is no finding. Never waits, and is not dropped to make room."""
+        return self._offer(run, *encode_end(run, step=step, outcome=outcome, ts_ms=ts_ms), keep=True)

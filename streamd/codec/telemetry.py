@@ -1,4 +1,4 @@
-"""Telemetry of training runs: an object, an array of them, or one per line.
+"""Telemetry of training runs: an object, an array of them, or one per line; and the word that a run is over.
 
 A job whose loss has just become NaN is the very message that must not be lost, so a value may be a number,
 a token (`NaN`, `Infinity`), a number too large for a double, or one of the strings that stand for these.
@@ -14,7 +14,7 @@ from streamd.codec.limits import Limits
 from streamd.codec.names import check_count, check_names
 from streamd.codec.record import Record, check_version
 from streamd.errors import InvalidRecord, Reason
-from streamd.model import Telemetry, TelemetryPoint
+from streamd.model import RunEnded, Telemetry, TelemetryPoint
 
 _NON_FINITE = frozenset({"nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"})
 _STEP_MAX = 2**63 - 1  # what any consumer of the alerts can hold
@@ -62,12 +62,29 @@ def read_telemetry(document: Any, record: Record) -> Telemetry:
     return Telemetry(tuple(_point(item, record) for item in items))
 
 
+def read_end(document: dict[str, Any], record: Record) -> RunEnded:
+    """`{"run": …, "role": "end", "step": …, "outcome": "done"|"failed"}`; step and outcome may be left out.
+
+    Raises:
+        InvalidRecord: what does not fit, and where.
+    """
+    outcome = document.get("outcome", "done")
+    if outcome not in ("done", "failed"):
+        raise InvalidRecord(Reason.BAD_SCHEMA, "`outcome` of the end of a run must be done or failed")
+    return RunEnded(
+        run=record.stream(document.get("run"), "run"),
+        event_time_ms=record.event_time(document.get("ts")),
+        step=None if document.get("step") is None else _step(document["step"]),
+        outcome=outcome,
+    )
+
+
 def _point(item: Any, record: Record) -> TelemetryPoint:
     if not isinstance(item, dict):
         raise InvalidRecord(Reason.BAD_SCHEMA, f"a point is a {type(item).__name__}, it must be an object")
     check_version(item.get("version"), "`version`")
     if record.role(item.get("role")) is not None:
-        raise InvalidRecord(Reason.BAD_ROLE, "on the telemetry topic the only role is `ack`, one to a record")
+        raise InvalidRecord(Reason.BAD_ROLE, "on the telemetry topic the roles are `ack` and `end`, one to a record")
     if "step" not in item:
         raise InvalidRecord(
             Reason.BAD_SCHEMA, f"a point has no `step`; its keys: {', '.join(sorted(item)[:10])[:200] or 'none'}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from streamd.demo.story import EVENT, EVENT_ROWS, ROWS_PER_BATCH, Feeder
-from streamd.policy import duration
+from streamd.incidents import duration
 
 Alert = Mapping[str, Any]
 

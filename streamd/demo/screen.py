@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-_SUMMARY_COLUMN = 18  # behind the time and the severity
+_SUMMARY_COLUMN = 18  # behind the time and the word
 _COLORS = {"none": "green", "info": "cyan", "warning": "yellow", "critical": "bold red"}
 
 
@@ -61,11 +61,20 @@ class Screen:
     def alert(self, time: str, status: str, severity: str, summary: str) -> None:
         """One alert, as a sentence."""
         color = "green" if status == "resolved" else _COLORS.get(severity, "white")
-        word = "resolved" if status == "resolved" else severity
-        first, *rest = textwrap.wrap(summary, max(40, self._console.width - _SUMMARY_COLUMN))
+        self.event(time, "resolved" if status == "resolved" else severity, color, summary)
+
+    def event(self, time: str, word: str, color: str, text: str) -> None:
+        """What happened: when, what it is in a word, and a sentence, wrapped under itself."""
+        first, *rest = textwrap.wrap(
+            text, max(40, self._console.width - _SUMMARY_COLUMN), break_on_hyphens=False, break_long_words=False
+        )
         self._console.print(Text.assemble((f"{time} ", "dim"), (f"{word:<9}", color), first), highlight=False)
         for more in rest:
             self._console.print(" " * _SUMMARY_COLUMN + more, highlight=False)
+
+    def typed(self, line: str) -> None:
+        """A command as a person types it."""
+        self._console.print(Text.assemble(("$ ", "dim"), (line, "bold")), highlight=False, soft_wrap=True)
 
 
 def _table(streams: Sequence[Mapping[str, Any]], note: str) -> Table:

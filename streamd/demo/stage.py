@@ -1,4 +1,4 @@
-"""What the demo runs: an embedded broker, and the daemon as a process of its own, as a user would."""
+"""What a demo runs: an embedded broker, and daemon and jobs as processes of their own, as a user would."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,22 +24,29 @@ from streamd.transport.embedded import EmbeddedBroker
 _READY_SECONDS = 60.0  # the first start on a slow disk reads a gigabyte of torch
 _STOP_SECONDS = 10.0
 _DEFAULT_PORT = 9464
+_DAEMON = "daemon"
 
 
 class Stage:
-    """Broker and daemon: up on entering, down on leaving, in whatever way that happens.
+    """Broker and daemon: up on entering, down on leaving with all that was started, in whatever way that happens.
 
     Attributes:
         bootstrap_servers: the broker's address.
         admin_url: the daemon's.
+        folder: where files may lie until the end.
         log: where the daemon's log is.
+
+    Args:
+        environment: further variables of the daemon.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._broker = EmbeddedBroker()
-        self._daemon: subprocess.Popen[bytes] | None = None
+        self._environment = environment or {}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}  # by name, the daemon first
         self._folder = tempfile.TemporaryDirectory(prefix="streamd-demo-")
-        self.log = Path(self._folder.name) / "daemon.log"
+        self.folder = Path(self._folder.name)
+        self.log = self._log_of(_DAEMON)
         self.bootstrap_servers = ""
         self.admin_url = ""
 
@@ -58,17 +66,16 @@ class Stage:
     ) -> None:
         self.stop()
 
+    def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+        """Start `python COMMAND` that knows the broker; what it writes is in `NAME.log` of the folder."""
+        return self._spawn(name, {}, *command)
+
     def stop(self) -> int:
-        """Drain the daemon, stop the broker; the daemon's exit code."""
+        """End what was started, drain the daemon, stop the broker; the daemon's exit code."""
         code = 0
-        daemon, self._daemon = self._daemon, None
-        if daemon is not None:
-            daemon.send_signal(signal.SIGTERM)
-            try:
-                code = daemon.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
-                code = daemon.wait()
+        while self._processes:
+            _, process = self._processes.popitem()
+            code = _end(process)
         self._broker.stop()
         self._folder.cleanup()
         return code
@@ -82,18 +89,17 @@ class Stage:
             return []
 
     def check(self) -> None:
-        """Raises StreamdError when the daemon has ended."""
-        assert self._daemon is not None
-        code = self._daemon.poll()
-        if code is not None:
-            tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
-            raise StreamdError(f"the daemon ended with exit code {code}; the end of its log:\n{tail}")
+        """Raises StreamdError when the daemon has ended, or something else with an error."""
+        for name, process in self._processes.items():
+            code = process.poll()
+            if code or (name == _DAEMON and code is not None):
+                tail = "\n".join(self._log_of(name).read_text(errors="replace").splitlines()[-15:])
+                raise StreamdError(f"the {name} ended with exit code {code}; the end of its log:\n{tail}")
 
     def _start_daemon(self) -> None:
         port = _free_port(_DEFAULT_PORT)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("STREAMD_")}
-        environment |= {
-            "STREAMD_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,
+        self.admin_url = f"http://127.0.0.1:{port}"
+        environment = {
             "STREAMD_KAFKA__DELIVERY": "at_least_once",  # its transactions never end where their owner was killed
             "STREAMD_ADMIN__PORT": str(port),
             "STREAMD_LOG__FORMAT": "console",
@@ -101,17 +107,25 @@ class Stage:
             "STREAMD_KAFKA__SESSION_TIMEOUT_MS": "6000",
             "STREAMD_KAFKA__HEARTBEAT_INTERVAL_MS": "1500",
             "STREAMD_KAFKA__MAX_POLL_INTERVAL_MS": "10000",
+            "STREAMD_KAFKA__FETCH_MAX_WAIT_MS": "50",  # it does not wake a waiting fetch, as Kafka does
         }
-        self.admin_url = f"http://127.0.0.1:{port}"
-        with self.log.open("wb") as log:
-            self._daemon = subprocess.Popen(
-                [sys.executable, "-m", "streamd", "run"],
-                env=environment,
+        self._spawn(_DAEMON, environment | {**self._environment}, "-m", "streamd", "run")
+
+    def _spawn(self, name: str, environment: Mapping[str, str], *command: str) -> subprocess.Popen[bytes]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("STREAMD_")}
+        with self._log_of(name).open("wb") as output:
+            process = self._processes[name] = subprocess.Popen(
+                [sys.executable, *command],
+                env={**inherited, "STREAMD_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers, **environment},
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for the demo, which then stops the daemon
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C is for the demo, which then stops them
             )
+        return process
+
+    def _log_of(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
 
     def _wait_until_ready(self) -> None:
         until = time.monotonic() + _READY_SECONDS
@@ -123,6 +137,16 @@ class Stage:
             except (URLError, TimeoutError, ConnectionError):
                 time.sleep(0.1)
         raise StreamdError(f"the daemon was not ready after {_READY_SECONDS:.0f} s; see {self.log}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    """Ask it to end, and see that it does; its exit code."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        return process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def _free_port(preferred: int) -> int:

@@ -21,14 +21,18 @@ import numpy as np
 from streamd.model import (
     Alert,
     BatchJudged,
+    Command,
     Effect,
     JsonValue,
     Reading,
+    RunJudged,
     Severity,
+    Spending,
     StreamChanged,
     Verdict,
 )
 from streamd.observe.live.looks import Looks
+from streamd.observe.runs import RunLife, RunView
 from streamd.observe.trace import Trace
 
 Place = tuple[str, int]
@@ -49,17 +53,20 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StreamView:
-    """One stream at one moment. Nobody changes it.
+    """One stream or training run at one moment. Nobody changes it.
 
     Attributes:
-        state: `learning` (no judgement yet), `watching` or `firing`.
+        state: `learning` (no judgement yet), `watching`, `firing` or, of a run, `ended`.
         severity: the gravest alert that fires now; NONE when none does.
         reference: where normal comes from, in words; None while there is none.
-        rows, batches: since this process holds the stream.
+        rows, batches: since this process holds the stream; of a run there are none.
+        judgements: of a run only what was found, until it is resolved.
         heard_at: when this process took its last batch, epoch seconds; None before the first.
         gap_seconds: usual time between two batches, by the same clock.
         trace: how near it was to an alarm of late, see `trace`.
         revision: larger with every change.
+        run: what only a training run has.
+        spending: of the budget of false alarms; None where there is none.
     """
 
     stream: str
@@ -77,12 +84,21 @@ class StreamView:
     gap_seconds: float
     trace: bytes
     revision: int
+    run: RunView | None = None
+    spending: Spending | None = None
+
+    @property
+    def ended(self) -> bool:
+        """It is a run, and over."""
+        return self.run is not None and self.run.ended is not None
 
     @property
     def state(self) -> str:
         if self.firing:
             return "firing"
-        return "watching" if self.judgements else "learning"
+        if self.ended:
+            return "ended"
+        return "watching" if self.judgements or self.run is not None else "learning"
 
     def as_json(self) -> dict[str, JsonValue]:
         """What `/streams` says of it. Times are epoch milliseconds; None is "not yet" or "not a number"."""
@@ -99,6 +115,8 @@ class StreamView:
             "firing": [_alert_json(alert) for alert in self.firing],
             "judgements": [_judgement_json(judgement) for judgement in self.judgements],
             "notes": list(self.notes),
+            "false_alarms": _spending_json(self.spending),
+            "run": None if self.run is None else self.run.as_json(),
         }
 
 
@@ -119,6 +137,8 @@ class _Stream:
     gap_seconds: float = 0.0
     trace: Trace = field(default_factory=Trace)
     revision: int = 0
+    run: RunLife | None = None
+    spending: Spending | None = None
 
 
 class Standing(NamedTuple):
@@ -126,6 +146,7 @@ class Standing(NamedTuple):
 
     Attributes:
         nearness: the last point of its trace.
+        ended: it is a run, and over.
     """
 
     place: Place
@@ -137,6 +158,7 @@ class Standing(NamedTuple):
     gap_seconds: float
     nearness: int
     revision: int
+    ended: bool
 
 
 class Board:
@@ -163,17 +185,21 @@ class Board:
             streams = self._places.setdefault((topic, partition), {})
             for effect in effects:
                 match effect:
-                    case BatchJudged():
+                    case BatchJudged(stream=name):
                         _judged(streams, effect, now)
-                    case Alert():
+                    case RunJudged(run=name):
+                        _followed(streams, effect, now)
+                    case Alert(stream=name):
                         _alerted(streams, effect)
-                    case StreamChanged():
+                    case Command(target=name, target_kind="run"):
+                        _run_of(streams, name).ask(effect)
+                    case StreamChanged(stream=name):
                         _changed(streams, effect)
                     case _:
                         continue
                 self._revision += 1
-                if effect.stream in streams:
-                    streams[effect.stream].revision = self._revision
+                if name in streams:
+                    streams[name].revision = self._revision
 
     def revoked(self, partitions: Collection[Place]) -> None:
         """These partitions' streams are another process's now."""
@@ -208,12 +234,13 @@ class Board:
                 place,
                 name,
                 stream.severity,
-                bool(stream.judgements),
+                bool(stream.judgements) or stream.run is not None,
                 stream.reference is not None,
                 stream.heard_at,
                 stream.gap_seconds,
                 stream.trace.last,
                 stream.revision,
+                stream.run is not None and stream.run.ended is not None,
             )
             for place, name, stream in self._all()
         ]
@@ -245,11 +272,8 @@ def _judged(streams: dict[str, _Stream], effect: BatchJudged, now: float) -> Non
         stream = streams[effect.stream] = _Stream()
     stream.rows += effect.rows
     stream.batches += 1
-    stream.event_time_ms = effect.event_time_ms
-    if stream.heard_at is not None:
-        gap = now - stream.heard_at
-        stream.gap_seconds += _GAP_WEIGHT * (gap - stream.gap_seconds) if stream.gap_seconds else gap
-    stream.heard_at = now
+    stream.spending = effect.spending
+    _heard(stream, effect.event_time_ms, now)
     stream.trace.add(effect.outcomes, effect.severities, now)
     severities = iter(effect.severities)
     for outcome in effect.outcomes:
@@ -258,6 +282,28 @@ def _judged(streams: dict[str, _Stream], effect: BatchJudged, now: float) -> Non
             stream.judgements[key] = Judgement(outcome, next(severities))
         else:
             stream.readings[outcome.detector, outcome.columns] = outcome
+
+
+def _followed(streams: dict[str, _Stream], effect: RunJudged, now: float) -> None:
+    _run_of(streams, effect.run).follow(effect)
+    stream = streams[effect.run]
+    _heard(stream, effect.event_time_ms, now)
+    for verdict, severity in zip(effect.verdicts, effect.severities, strict=True):
+        stream.judgements[verdict.detector, verdict.kind.value, verdict.test] = Judgement(verdict, severity)
+
+
+def _heard(stream: _Stream, event_time_ms: int, now: float) -> None:
+    stream.event_time_ms = event_time_ms
+    if stream.heard_at is not None:
+        gap = now - stream.heard_at
+        stream.gap_seconds += _GAP_WEIGHT * (gap - stream.gap_seconds) if stream.gap_seconds else gap
+    stream.heard_at = now
+
+
+def _run_of(streams: dict[str, _Stream], name: str) -> RunLife:
+    stream = streams.setdefault(name, _Stream())
+    stream.run = stream.run or RunLife()
+    return stream.run
 
 
 def _alerted(streams: dict[str, _Stream], alert: Alert) -> None:
@@ -269,6 +315,8 @@ def _alerted(streams: dict[str, _Stream], alert: Alert) -> None:
         stream.firing[key] = alert
     elif stream is not None:
         stream.firing.pop(key, None)
+        if stream.run is not None:  # calm judgements of a run are not told
+            stream.judgements.pop(key, None)
     if stream is not None:
         stream.severity = max((a.severity for a in stream.firing.values()), default=Severity.NONE)
 
@@ -286,9 +334,12 @@ def _changed(streams: dict[str, _Stream], effect: StreamChanged) -> None:
             stream.readings.clear()
             stream.notes.clear()
             stream.trace = Trace()
-        case "fitted" | "not_fitted" | "acknowledged":
+        case "fitted" | "not_fitted" | "still" | "acknowledged" | "unanswered" | "ended":
             if effect.stream in streams:  # an acknowledgement may name any stream
-                streams[effect.stream].notes.append(effect.detail)
+                stream = streams[effect.stream]
+                stream.notes.append(effect.detail)
+                if stream.run is not None:
+                    stream.run.change(effect)
 
 
 def _view(place: Place, name: str, stream: _Stream) -> StreamView:
@@ -308,7 +359,22 @@ def _view(place: Place, name: str, stream: _Stream) -> StreamView:
         gap_seconds=stream.gap_seconds,
         trace=bytes(stream.trace.points),
         revision=stream.revision,
+        run=None if stream.run is None else stream.run.view(),
+        spending=stream.spending,
     )
+
+
+def _spending_json(spending: Spending | None) -> JsonValue:
+    """How much of the budget is spent; None without one."""
+    if spending is None:
+        return None
+    return {
+        "judgements": spending.judgements,
+        "spent": spending.spent,
+        "earned": spending.earned,
+        "ratio": spending.ratio,
+        "still_judgements": spending.still,
+    }
 
 
 def _alert_json(alert: Alert) -> JsonValue:

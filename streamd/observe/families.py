@@ -149,6 +149,12 @@ TELEMETRY_POINTS = Family(
     ("topic",),
     "Steps of training runs that were read.",
 )
+NONFINITE = Family(
+    "streamd_nonfinite_values_total",
+    "counter",
+    ("topic",),
+    "Values in telemetry that were NaN or infinite. Rising: a run has diverged; streamd_run_nonfinite_values names it.",
+)
 EVENT_TIME = Family(
     "streamd_event_timestamp_seconds",
     "gauge",
@@ -175,6 +181,13 @@ COMMANDS = Family(
     "counter",
     ("command", "mode"),
     "Commands published. In mode `shadow` nobody obeys them: compare them with what people did, then enforce.",
+)
+ACKNOWLEDGEMENTS = Family(
+    "streamd_acknowledgements_total",
+    "counter",
+    ("outcome",),
+    "Answers to commands, also to those that a person sent. `none`: an enforced command was not answered in time; "
+    "rising, the receiver does not run or does not listen. `refused`: it was not allowed to obey.",
 )
 STREAM_CHANGES = Family(
     "streamd_stream_changes_total",
@@ -256,6 +269,111 @@ VERDICT_P_VALUE = Family(
     ("stream", "detector", "test", "feature"),
     "The p-value of the last judgement, corrected for the number of columns. Small alone is no reason to act: "
     "it says that the difference is not chance, not that it matters. `other`: the smallest.",
+)
+
+# --- What each training run looks like now: the values as they were last sent, NaN and infinities too ---
+
+RUN_STEP = Family(
+    "streamd_run_step",
+    "gauge",
+    ("stream",),
+    "The last step that was judged. A fall is a run that goes on from an earlier step; one that stands still hangs, "
+    "or is over. Runs over the label cap have no values of their own.",
+)
+RUN_TIME = Family(
+    "streamd_run_timestamp_seconds",
+    "gauge",
+    ("stream",),
+    "Unix time of that step, by the run's own clock. time() minus this is for how long it has been silent.",
+)
+RUN_LOSS = Family(
+    "streamd_run_loss",
+    "gauge",
+    ("stream", "metric"),
+    "The last training loss. Up and not down again: the rules say when that matters; NaN: it has diverged.",
+)
+RUN_GRADIENT_NORM = Family(
+    "streamd_run_gradient_norm",
+    "gauge",
+    ("stream", "metric"),
+    "The last gradient norm. It often rises some steps before the loss does.",
+)
+RUN_LEARNING_RATE = Family(
+    "streamd_run_learning_rate",
+    "gauge",
+    ("stream", "metric"),
+    "The last learning rate. A step down that the schedule does not know of was `reduce_lr`.",
+)
+RUN_METRIC = Family(
+    "streamd_run_metric",
+    "gauge",
+    ("stream", "metric"),
+    "The last value of every other metric, as sent. Metrics over the label cap are left out; /streams has them.",
+)
+RUN_MEMORY = Family(
+    "streamd_run_memory_ratio",
+    "gauge",
+    ("stream", "memory"),
+    "Share of the memory in use, 0 to 1. Above 0.9 for long: the next larger batch ends the run.",
+)
+RUN_STEP_SECONDS = Family(
+    "streamd_run_step_seconds",
+    "gauge",
+    ("stream",),
+    "Time that the last step took. Growing: something else uses the machine, or batches became larger.",
+)
+RUN_DATA_WAIT = Family(
+    "streamd_run_data_wait_seconds",
+    "gauge",
+    ("stream",),
+    "Time that the last step waited for its data. Near streamd_run_step_seconds: the loader is too slow.",
+)
+RUN_BUSY = Family(
+    "streamd_run_busy_ratio",
+    "gauge",
+    ("stream", "processor"),
+    "Utilisation of GPU and CPU, 0 to 1. GPU low and CPU high: preparing the data is what takes the time.",
+)
+RUN_NONFINITE = Family(
+    "streamd_run_nonfinite_values",
+    "gauge",
+    ("stream",),
+    "Values that were NaN or infinite since this process holds the run, also those between two scrapes. "
+    "`other`: of all runs over the label cap; their commands and acknowledgements are added up so, too.",
+)
+RUN_COMMANDS = Family(
+    "streamd_run_commands",
+    "gauge",
+    ("stream", "command", "mode"),
+    "Commands asked of the run since this process holds it. Several of one kind: what was done did not help.",
+)
+RUN_COMMAND_TIME = Family(
+    "streamd_run_command_timestamp_seconds",
+    "gauge",
+    ("stream", "command", "mode"),
+    "Unix time at which such a command was last asked. What the loss did after it says whether it helped.",
+)
+RUN_ACKNOWLEDGEMENTS = Family(
+    "streamd_run_acknowledgements",
+    "gauge",
+    ("stream", "outcome"),
+    "How the run answered commands, also those that a person sent, since this process holds it. `none`: not in time.",
+)
+
+FALSE_ALARM_BUDGET = Family(
+    "streamd_false_alarm_budget_ratio",
+    "gauge",
+    ("stream",),
+    "Of the false alarms that policy.false_alarms allowed so far, the share that judgements could have cost at most. "
+    "Near 1: judged as sharply as allowed. Far below: judged so seldom that policy.warning_p_value is what limits, or "
+    "some of its tests have nothing to judge; a larger budget would change nothing. `other`: the largest.",
+)
+FALSE_ALARM_JUDGEMENTS = Family(
+    "streamd_false_alarm_budget_judgements",
+    "gauge",
+    ("stream",),
+    "Judgements that the budget paid for since the stream began. Rising while streamd_false_alarm_budget_ratio falls "
+    "and event time stands still: look at `ts` of what is sent. `other`: of all streams over the label cap.",
 )
 
 # --- The process ----------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ outcome into the Board, and this collector turns the Board into samples at scrap
     label:                      a  b  c │ `other` ──▶ the worst of them: largest effect, smallest p-value;
                                                       of alerts that fire, how many
 
-The same holds for the features of a stream. A label is kept for as long as the stream is on the Board.
+The same holds for the features of a stream; a training run has `run_samples` instead. A label is kept for as long as
+the stream is on the Board.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from prometheus_client.registry import Collector
 from streamd.observe import families
 from streamd.observe.board import Board, Place, StreamView
 from streamd.observe.families import Family
+from streamd.observe.run_samples import RUN_FAMILIES, samples_of, sums_of
+from streamd.observe.runs import RunView
 from streamd.observe.settings import MetricSettings
 from streamd.table import FloatArray
 
@@ -36,6 +39,9 @@ STREAM_FAMILIES = (
     families.VERDICT_EFFECT,
     families.VERDICT_EFFECT_THRESHOLD,
     families.VERDICT_P_VALUE,
+    families.FALSE_ALARM_BUDGET,
+    families.FALSE_ALARM_JUDGEMENTS,
+    *RUN_FAMILIES,
 )
 
 
@@ -79,8 +85,14 @@ class StreamGauges(Collector):
         named = self._features.get((view.place, view.stream))
         stream = view.stream if named is not None else OTHER
         samples.add(families.STREAM_SEVERITY, (stream,), float(view.severity))
+        if view.spending is not None:
+            samples.add(families.FALSE_ALARM_BUDGET, (stream,), view.spending.ratio)
+            samples.count(families.FALSE_ALARM_JUDGEMENTS, (stream,), float(view.spending.judgements))
         for alert in view.firing:
             samples.count(families.ALERTS_FIRING, (stream, alert.detector, alert.severity.word))
+        if view.run is not None:
+            self._add_run(samples, view, view.run, named)
+            return
         for reading in view.readings:
             window = (stream, reading.detector)
             samples.add(families.WINDOW_STATISTIC_THRESHOLD, window, reading.threshold)
@@ -94,6 +106,18 @@ class StreamGauges(Collector):
             samples.add_columns(families.VERDICT_EFFECT, labels, columns, verdict.effects)
             if verdict.adjusted is not None:
                 samples.add_columns(families.VERDICT_P_VALUE, labels, columns, verdict.adjusted)
+
+    def _add_run(self, samples: _Samples, view: StreamView, run: RunView, named: set[str] | None) -> None:
+        """Values of runs over the cap are left out: the largest of unlike ones would say nothing."""
+        stream = view.stream if named is not None else OTHER
+        for family, labels, number in sums_of(run):
+            samples.count(family, (stream, *labels), number)
+        if named is None:
+            return
+        if view.event_time_ms is not None:
+            samples.add(families.RUN_TIME, (stream,), view.event_time_ms / 1000)
+        for family, labels, value in samples_of(run, named, self._settings.feature_labels_max):
+            samples.add(family, (stream, *labels), value)
 
     def _labels(self, named: set[str] | None, columns: tuple[str, ...]) -> list[str] | None:
         """The label of each column; None: all are `other`, because their stream is."""
@@ -124,10 +148,10 @@ class _Samples:
         else:
             values[labels] = max(before, value)
 
-    def count(self, family: Family, labels: tuple[str, ...]) -> None:
-        """One more with these labels."""
+    def count(self, family: Family, labels: tuple[str, ...], number: float = 1.0) -> None:
+        """So many more with these labels."""
         values = self._values[family]
-        values[labels] = values.get(labels, 0.0) + 1.0
+        values[labels] = values.get(labels, 0.0) + number
 
     def add_columns(
         self, family: Family, labels: tuple[str, ...], columns: list[str] | None, values: FloatArray

@@ -40,13 +40,18 @@ from streamd.observe.families import FAMILIES, Family
 from streamd.observe.gauges import OTHER, STREAM_FAMILIES, StreamGauges
 from streamd.observe.settings import MetricSettings
 from streamd.policy import Action
+from streamd.rules.base import RunAction
+from streamd.rules.presets import PRESETS
+from streamd.run import SILENCE
 
 _PARTITION_FAMILIES = (families.LAG, families.EVENT_TIME)
 _CAUSES_MAX = 20  # distinct values of `cause`: it is a class name or a fixed word, so more is somebody's mistake
 _WORDS = {severity: severity.word for severity in Severity}
-_COMMANDS = sorted(set(get_args(Action)) - {"none", "review"})
+_COMMANDS = sorted({*get_args(Action), *get_args(RunAction)} - {"none", "review"})
+_RULES = {*PRESETS["streamd"], SILENCE}
 _CHANGES = get_args(get_type_hints(StreamChanged)["what"])
 _OUTCOMES = {
+    families.ACKNOWLEDGEMENTS: ("done", "refused", "failed", "expired", "none"),
     families.ASSIGNMENTS: ("assigned", "revoked"),
     families.CONFIG_RELOADS: ("done", "refused"),
     families.FIT_SECONDS: ("done", "failed"),
@@ -102,10 +107,16 @@ class Metrics:
 
     def _begin_topic(self, topic: str) -> None:
         self._topics.add(topic)
-        for family in (families.RECORDS_CONSUMED, families.BYTES_CONSUMED, families.RECORDS_SKIPPED):
+        counted = (families.RECORDS_CONSUMED, families.BYTES_CONSUMED, families.RECORDS_SKIPPED, families.NONFINITE)
+        for family in counted:
             self._child(family, topic)
         for reason in Reason:
             self._child(families.RECORDS_REJECTED, topic, reason.value)
+
+    def _begin_rules(self) -> None:
+        """Those that judge runs unless the configuration says otherwise: a run's calm judgements are not told."""
+        for rule in sorted(_RULES - self._detectors):
+            self._begin_detector(rule)
 
     def _begin_detector(self, detector: str) -> None:
         self._detectors.add(detector)
@@ -133,12 +144,16 @@ class Metrics:
                 case DeadLetter():
                     self._child(families.RECORDS_REJECTED, topic, effect.reason.value).inc()
                 case TelemetryCounted():
+                    self._begin_rules()
                     self._child(families.TELEMETRY_POINTS, topic).inc(effect.points)
                 case RunJudged():
                     self._found(effect.verdicts, effect.severities)
+                    self._child(families.NONFINITE, topic).inc(effect.nonfinite)
                     self._partitions.event_at(topic, partition, effect.event_time_ms)
                 case StreamChanged():
                     self._child(families.STREAM_CHANGES, effect.what).inc()
+                    if effect.outcome is not None:
+                        self._child(families.ACKNOWLEDGEMENTS, effect.outcome).inc()
                 case _:
                     pass
 

@@ -33,10 +33,11 @@ class MetricSettings(Settings):
     """Caps on label values: each is a time series that Prometheus must hold."""
 
     stream_labels_max: int = Field(default=50, ge=0)
-    """Streams with metrics of their own, the first seen; the rest are counted together as `other`."""
+    """Streams and training runs with metrics of their own, the first seen; the rest are counted together as `other`."""
 
     feature_labels_max: int = Field(default=50, ge=0)
-    """Features of each stream with metrics of their own; the rest are counted together as `other`."""
+    """Features of each stream with metrics of their own; the rest are counted together as `other`. Of a training run:
+    its metrics, losses first; the rest are left out."""
 
 
 def url_of(host: str, port: int) -> str:

@@ -32,7 +32,7 @@ class CpuBottleneckConfig(RuleConfig):
     gpu_threshold: float = Field(default=10.0, gt=0, lt=100)
     """Utilisation, `gpu_util_percent`, under which the GPU is idle."""
 
-    patience: int = Field(default=1000, ge=1)
+    patience: int = Field(default=100, ge=1)
     """Measurements that one judgement is over."""
 
     def build(self) -> CpuBottleneck:

@@ -27,13 +27,13 @@ class GpuMemoryIncreaseConfig(RuleConfig):
     metrics: tuple[str, ...] = ("gpu_mem_allocated_bytes", "gpu_mem_percent", "gpu_mem_percent/*")
     """Memory in use."""
 
-    increase: float = Field(default=5.0, gt=0)
+    increase: float = Field(default=10.0, gt=0)
     """Percent by which the mean of a window is over that of the lowest one before."""
 
-    patience: int = Field(default=1000, ge=0)
+    patience: int = Field(default=100, ge=0)
     """Measurements before the first judgement: a run fills its memory once."""
 
-    window: int = Field(default=10, ge=1, le=1000)
+    window: int = Field(default=500, ge=1, le=1000)
     """Measurements of one mean, so that a peak is none."""
 
     def build(self) -> GpuMemoryIncrease:

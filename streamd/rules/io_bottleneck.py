@@ -24,13 +24,13 @@ class IoBottleneckConfig(RuleConfig):
     type: Literal["io_bottleneck"] = "io_bottleneck"
 
     threshold: float = Field(default=50.0, gt=0, lt=100)
-    """Percentage of the steps with an idle GPU at which the other one is busy."""
+    """Percentage of the steps with a waiting GPU at which the other one is busy."""
 
     io_threshold: float = Field(default=50.0, gt=0, lt=100)
     """Percentage over which it is busy."""
 
-    gpu_threshold: float = Field(default=10.0, gt=0, lt=100)
-    """Utilisation, `gpu_util_percent`, under which the GPU is idle."""
+    gpu_threshold: float = Field(default=70.0, gt=0, lt=100)
+    """Utilisation, `gpu_util_percent`, under which the GPU counts as waiting."""
 
     patience: int = Field(default=1000, ge=1)
     """Measurements that one judgement is over."""

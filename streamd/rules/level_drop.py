@@ -22,7 +22,7 @@ class LevelDropConfig(RuleConfig):
     >>> losses = [2.0 + 0.01 * (i % 7) for i in range(120)] + [0.9] * 5
     >>> said = [rule.update(TelemetryPoint("bert", 0, i, None, {"loss": x}, {})) for i, x in enumerate(losses)]
     >>> said[-1].finding
-    'loss (0.9) dropped 56 % under its level, since step 120'
+    'loss (0.9) is 56 % under its level'
     """
 
     type: Literal["level_drop"] = "level_drop"
@@ -62,6 +62,6 @@ class LevelDrop(Leveled):
         if track.out + 1 < config.in_a_row:
             return True, None
         first = track.first_step if track.out else point.step
-        text = f"{name} ({value:.4g}) dropped {drop:.0%} under its level, since step {first}".replace("%", " %")
+        text = f"{name} ({value:.4g}) is {100 * drop:.0f} % under its level"
         sign = Sign(name, value, -departure, "down")
         return True, Judgement((sign,), text, first, threshold=config.departures, effect_name="robust_deviations")

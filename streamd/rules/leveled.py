@@ -23,16 +23,25 @@ class Track:
     Attributes:
         out: measurements in a row that stand out.
         first_step: where they began.
-        peak: the largest of them, as a distance from the level.
+        heights: the last of them, as distances from the level, for who asks whether they fall.
         gap: steps between the last two measurements.
     """
 
     level: Level = field(default_factory=lambda: Level(WINDOW))
     out: int = 0
     first_step: int = 0
-    peak: float = 0.0
+    heights: list[float] = field(default_factory=list)
     last_step: int = -1
     gap: int = 1
+
+
+def over(share: float) -> str:
+    """How far above its level something is, for a sentence.
+
+    >>> over(0.58), over(1.6)
+    ('58 % over', '2.6 times')
+    """
+    return f"{1 + share:.1f} times" if share > 1 else f"{100 * share:.0f} % over"
 
 
 class Leveled(Rule):
@@ -76,7 +85,7 @@ class Leveled(Rule):
         track.last_step = point.step
         out, said = self.judge(name, value, track, point) if track.level.known else (False, None)
         if not out:
-            track.out, track.peak = 0, 0.0
+            track.out, track.heights = 0, []
             track.level.learn(point.step, value)
             return said
         if not track.out:
@@ -84,18 +93,18 @@ class Leveled(Rule):
         track.out += 1
         if track.out >= ADOPT_POINTS:
             track.level.renew()
-            track.out, track.peak = 0, 0.0
+            track.out, track.heights = 0, []
         return said
 
     def resume(self, step: int) -> None:
         for track in self._tracks.values():
             track.level.forget_from(step)
-            track.out, track.peak, track.last_step = 0, 0.0, -1
+            track.out, track.heights, track.last_step = 0, [], -1
 
     def snapshot(self) -> State:
         return {
             "tracks": [
-                [name, t.level.to_state(), t.out, t.first_step, t.peak, t.last_step, t.gap]
+                [name, t.level.to_state(), t.out, t.first_step, list(t.heights), t.last_step, t.gap]
                 for name, t in self._tracks.items()
             ]
         }

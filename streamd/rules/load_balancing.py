@@ -27,10 +27,10 @@ class LoadBalancingConfig(RuleConfig):
     metrics: tuple[str, ...] = ("gpu_util_percent/*",)
     """Utilisation in percent, one metric a GPU."""
 
-    threshold: float = Field(default=0.2, gt=0, lt=1)
+    threshold: float = Field(default=0.5, gt=0, lt=1)
     """Share of the busiest one's load by which another one's is lower."""
 
-    patience: int = Field(default=1000, ge=1)
+    patience: int = Field(default=10, ge=1)
     """Measurements that one judgement is over."""
 
     def build(self) -> LoadBalancing:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from streamd.model import TelemetryPoint
 from streamd.rules.base import Judgement, RuleConfig, RunAction, Sign
-from streamd.rules.leveled import Leveled, Track
+from streamd.rules.leveled import Leveled, Track, over
 
 
 class LossRiseConfig(RuleConfig):
@@ -39,7 +39,8 @@ class LossRiseConfig(RuleConfig):
     """Measurements in a row."""
 
     fallen: float = Field(default=0.5, gt=0, le=1)
-    """The last one counts as fallen back when it is less than this share of the largest rise: a spike that passes."""
+    """The last one counts as falling back when it is less than this share of the largest of the last `points`: a spike
+    that passes. A loss that shot up and then stays high, as a network's does that answers at random, does not."""
 
     departures: float = Field(default=4.0, ge=0)
     """And by how many of the run's usual distances, once these are known: a loss of single examples jumps by 15 %
@@ -65,10 +66,10 @@ class LossRise(Leveled):
         out = rise > self._config.rise and (departure > self._config.departures if known else level.beyond(value))
         if not out:
             return False, None
-        track.peak = max(track.peak, value - middle)
-        if track.out + 1 < self._config.points or value - middle < self._config.fallen * track.peak:
+        track.heights = [*track.heights, value - middle][-self._config.points :]
+        if track.out + 1 < self._config.points or value - middle < self._config.fallen * max(track.heights):
             return True, None
-        text = f"{name} ({value:.4g}) is {rise:.0%} over its level for {track.out + 1} steps".replace("%", " %")
+        text = f"{name} ({value:.4g}) is {over(rise)} its level for {track.out + 1} steps"
         first = track.first_step if track.out else point.step
         return True, Judgement(
             (Sign(name, value, rise),), text, first, threshold=self._config.rise, effect_name="relative_rise"

@@ -45,7 +45,7 @@ class Memory(Rule):
 
     def update(self, point: TelemetryPoint) -> Judgement | None:
         signs, judged, first = [], False, point.step
-        for name, share in _shares(point.metrics):
+        for name, share in shares_used(point.metrics):
             judged = True
             full = share > self._config.share
             count = self.in_a_row[name] = self.in_a_row.get(name, 0) + 1 if full else 0
@@ -64,7 +64,8 @@ class Memory(Rule):
         )
 
 
-def _shares(metrics: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+def shares_used(metrics: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+    """Each memory that was measured, and the share of it in use, 0 to 1."""
     total = metrics.get("gpu_mem_total_bytes", 0.0)
     if total > 0 and "gpu_mem_allocated_bytes" in metrics:
         yield "gpu_mem", metrics["gpu_mem_allocated_bytes"] / total

@@ -1,4 +1,4 @@
-"""Which metric is what, by the names that frameworks give: training losses, gradient norms, evaluations."""
+"""Which metric is what, by the names that frameworks give: training losses, gradient norms, learning rates, …"""
 
 from __future__ import annotations
 
@@ -18,20 +18,23 @@ _HIGHER = re.compile(
     r"|return|ndcg|mrr|psnr|ssim|top[1-5])(@?\d*)$"
 )
 _GRADIENT = re.compile(r"(^|[/_. -])(grad|gradient)s?[/_. -]?(norm|l2)(_total|_global)?$")
+_LEARNING_RATE = re.compile(r"(^|[/_. -])(lr|learning_rate)([/_. -]|$)")
 
 
 @lru_cache(maxsize=4096)
-def role_of(name: str) -> Literal["loss", "evaluation", "grad_norm", "other"]:
+def role_of(name: str) -> Literal["loss", "evaluation", "grad_norm", "learning_rate", "other"]:
     """What a metric of that name is.
 
     >>> [role_of(n) for n in ("train/loss", "lm loss", "val/f1", "eval_loss", "grad_norm", "lr", "loss_scale")]
-    ['loss', 'loss', 'evaluation', 'evaluation', 'grad_norm', 'other', 'other']
+    ['loss', 'loss', 'evaluation', 'evaluation', 'grad_norm', 'learning_rate', 'other']
     """
     lower = name.lower()
     if _EVALUATION.search(lower):
         return "evaluation"
     if _GRADIENT.search(lower):
         return "grad_norm"
+    if _LEARNING_RATE.search(lower):
+        return "learning_rate"
     return "loss" if re.search(r"(^|[/_. -])loss(es)?$", lower) else "other"
 
 

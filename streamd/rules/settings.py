@@ -33,7 +33,8 @@ class RulesSettings(Settings):
     """Roll-backs that one run may be asked for in all: what three did not mend, a fourth does not."""
 
     silence_seconds: float | None = Field(default=1800.0, gt=0)
-    """No telemetry for so long is a finding: the run hangs, or has died, or is at its end. Null: never."""
+    """No telemetry for so long is a finding: the run hangs, or has died. One that said that it is over is never silent.
+    Null: never."""
 
     def running(self) -> dict[str, RuleConfig]:
         """The rules that are in force, by name."""

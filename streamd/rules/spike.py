@@ -14,7 +14,7 @@ from pydantic import Field
 
 from streamd.model import Severity, TelemetryPoint
 from streamd.rules.base import Judgement, RuleConfig, Sign
-from streamd.rules.leveled import Leveled, Track
+from streamd.rules.leveled import Leveled, Track, over
 
 _SPARSE_STEPS = 10  # measurements further apart are means over the steps between in the logs of every framework we read
 _SPARSE_IN_A_ROW = 2
@@ -29,7 +29,7 @@ class SpikeConfig(RuleConfig):
     >>> losses = [2.0 + 0.01 * (i % 7) for i in range(60)] + [3.0, 3.1, 3.2]
     >>> said = [rule.update(TelemetryPoint("bert", 0, i, None, {"loss": x}, {})) for i, x in enumerate(losses)]
     >>> [s.severity.word if s.severity else s.finding for s in said[-3:]]
-    ['info', 'info', 'loss (3.2) jumped 58 % over its level, since step 60']
+    ['info', 'info', 'loss (3.2) is 58 % over its level']
     """
 
     type: Literal["spike"] = "spike"
@@ -91,10 +91,9 @@ class Spike(Leveled):
         needed = 1 if at_once else self._needed(track, sparse)
         confirmed = track.out + 1 >= needed and (at_once or sparse or level.known >= _PAST_MIN)
         shown = math.exp(min(value, 709.0)) if config.log else value
-        over = f"{1 + rise:.1f} times" if rise > 1 else f"{rise:.0%} over".replace("%", " %")
         return True, Judgement(
             (Sign(name, shown, departure if known else rise),),
-            f"{name} ({shown:.4g}) jumped {over} its level, since step {first}",
+            f"{name} ({shown:.4g}) is {over(rise)} its level",
             first,
             None if confirmed else Severity.INFO,
             config.departures if known else config.rise_unknown,

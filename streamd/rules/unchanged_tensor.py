@@ -11,6 +11,7 @@ from streamd.model import TelemetryPoint
 from streamd.rules.base import Judgement, Rule, RuleConfig, Sign, loudest
 
 _TENSORS_MAX = 4096
+_COUNTS = ("class/", "confusion/")  # of labels, which a balanced sampler repeats
 
 
 class UnchangedTensorConfig(RuleConfig):
@@ -49,7 +50,7 @@ class UnchangedTensor(Rule):
         signs, judged = [], False
         for name, tensor in point.tensors.items():
             values = {key: value for key, value in tensor.items() if math.isfinite(value)}
-            if not values or (name not in self.last and len(self.last) >= _TENSORS_MAX):
+            if not values or name.startswith(_COUNTS) or (name not in self.last and len(self.last) >= _TENSORS_MAX):
                 continue
             known = self.last.get(name)
             count = self.equal[name] = self.equal.get(name, 0) + 1 if known and self._close(known, values) else 1

@@ -220,6 +220,19 @@ def test_rollback_goes_back_to_the_last_checkpoint_before_the_change_with_everyt
     assert [point.step for point in inbox.points] == [1, 2, 3, 4, 5, 6, 7, 8, 5, 6, 7]
 
 
+def test_the_answers_after_a_rollback_speak_of_the_step_that_the_run_is_back_at(
+    tmp_path: Path, inbox: Inbox, commander: Commander
+) -> None:
+    job = Job(tmp_path, inbox, commander, checkpoint_every=2)
+    with job.monitor:
+        for _ in range(4):
+            job.step()
+        commander.send(command("pause"), command("rollback"), command("resume"))
+        job.step()
+    assert [ack.detail.partition(":")[0] for ack in inbox.acks] == ["step 5", "step 4", "step 4"]
+    assert inbox.acks[1].detail.startswith("step 4: back from step 5, by ")
+
+
 def test_rollback_without_a_checkpoint_before_the_step_is_refused_and_changes_nothing(
     tmp_path: Path, inbox: Inbox, commander: Commander
 ) -> None:

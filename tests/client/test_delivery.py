@@ -15,18 +15,15 @@ import kafka.producer.kafka
 import numpy as np
 import pytest
 from brokers import RealKafka
-from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
+from reading import WAIT_SECONDS, first_records, observation
 
 from streamd.client import FeatureProducer, TransientError
-from streamd.codec.decode import decode
-from streamd.codec.limits import Limits
-from streamd.model import Envelope, FeatureBatch, Observation, ReferencePart, Reset
+from streamd.model import FeatureBatch, ReferencePart, Reset
 from streamd.transport.embedded import EmbeddedBroker
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
-WAIT_SECONDS = 30.0
 PARTITIONS = 3
 
 
@@ -46,29 +43,6 @@ def producer(embedded_broker: EmbeddedBroker, topic: str) -> Iterator[FeaturePro
     producer.close(WAIT_SECONDS)
 
 
-def records(broker: EmbeddedBroker, topic: str, count: int) -> list[Any]:
-    """The first `count` records of the topic, in the order of each partition."""
-    consumer = KafkaConsumer(
-        bootstrap_servers=broker.bootstrap_servers, auto_offset_reset="earliest", enable_auto_commit=False
-    )
-    consumer.assign([TopicPartition(topic, number) for number in range(PARTITIONS)])
-    found: list[Any] = []
-    for _ in range(int(WAIT_SECONDS)):
-        for batch in consumer.poll(timeout_ms=1000).values():
-            found.extend(batch)
-        if len(found) >= count:
-            break
-    consumer.close()
-    return found
-
-
-def observation(record: Any) -> Observation:
-    envelope = Envelope(
-        record.topic, record.partition, record.offset, record.timestamp, record.key, record.value, tuple(record.headers)
-    )
-    return decode(envelope, Limits(), "features")
-
-
 def test_batches_arrive_keyed_in_order_and_decode_to_what_was_sent(
     embedded_broker: EmbeddedBroker, topic: str, producer: FeatureProducer
 ) -> None:
@@ -86,8 +60,8 @@ def test_batches_arrive_keyed_in_order_and_decode_to_what_was_sent(
     assert producer.stats.sent == 300
     got: dict[str, list[np.ndarray[Any, Any]]] = defaultdict(list)
     partitions: dict[str, set[int]] = defaultdict(set)
-    for record in records(embedded_broker, topic, 300):
-        batch = observation(record)
+    for record in first_records(embedded_broker.bootstrap_servers, topic, 300):
+        batch = observation(record, "features")
         assert isinstance(batch, FeatureBatch)
         assert record.key.decode() == batch.stream
         assert batch.table.predictions is not None
@@ -105,8 +79,8 @@ def test_batches_arrive_keyed_in_order_and_decode_to_what_was_sent(
 def test_a_batch_as_arrow_decodes_to_what_was_sent(embedded_broker: EmbeddedBroker, topic: str) -> None:
     with FeatureProducer(embedded_broker.bootstrap_servers, topic, format="arrow") as producer:
         producer.send("s", {"x": np.arange(4.0), "c": ["a", None, "b", "a"]}, probabilities=np.full((4, 2), 0.5))
-    (record,) = records(embedded_broker, topic, 1)
-    batch = observation(record)
+    (record,) = first_records(embedded_broker.bootstrap_servers, topic, 1)
+    batch = observation(record, "features")
     assert isinstance(batch, FeatureBatch)
     assert batch.table.numeric["x"].tolist() == [0.0, 1.0, 2.0, 3.0]
     assert batch.table.categorical["c"].codes.tolist()[1] == -1
@@ -120,7 +94,7 @@ def test_a_reference_stands_between_the_data_sent_before_and_after_it(
     producer.reset("s", timeout_seconds=WAIT_SECONDS)
     producer.send("s", {"x": [2.0]})
     assert producer.flush(WAIT_SECONDS)
-    found = [observation(record) for record in records(embedded_broker, topic, 6)]
+    found = [observation(record, "features") for record in first_records(embedded_broker.bootstrap_servers, topic, 6)]
     assert [type(item) for item in found] == [
         FeatureBatch,
         ReferencePart,
@@ -150,7 +124,7 @@ def test_what_was_queued_before_the_broker_came_is_delivered_when_it_comes(
         assert producer.close(WAIT_SECONDS)
     finally:
         door.shut()
-    assert len(records(embedded_broker, topic, 1)) == 1
+    assert len(first_records(embedded_broker.bootstrap_servers, topic, 1)) == 1
     messages = [record.getMessage() for record in caplog.records if record.name == "streamd.client"]
     assert ["cannot send" in messages[0], "again" in messages[-1], len(messages)] == [True, True, 2]
 
@@ -198,8 +172,8 @@ def test_threads_share_one_producer(embedded_broker: EmbeddedBroker, topic: str,
         thread.join()
     assert producer.flush(WAIT_SECONDS)
     got: dict[str, list[float]] = defaultdict(list)
-    for record in records(embedded_broker, topic, 200):
-        batch = observation(record)
+    for record in first_records(embedded_broker.bootstrap_servers, topic, 200):
+        batch = observation(record, "features")
         assert isinstance(batch, FeatureBatch)
         got[batch.stream].extend(batch.table.numeric["x"].tolist())
     assert dict(got) == {f"s/{n}": [float(i) for i in range(50)] for n in range(4)}

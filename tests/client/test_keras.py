@@ -55,6 +55,7 @@ def test_every_batch_and_every_evaluation_is_sent(tmp_path: Path) -> None:
     assert (losses.cumsum(axis=1) / [1, 2, 3, 4]).ravel().tolist() == pytest.approx(means.means, rel=1e-4)
     assert steps[0].metrics["lr"] == pytest.approx(0.1)
     assert [(point.step, point.epoch) for point in inbox.points if "val_loss" in point.metrics] == [(4, 0.0), (8, 1.0)]
+    assert inbox.ends == [(8, "done")]
 
 
 def test_commands_are_obeyed_and_stop_ends_the_fit(tmp_path: Path) -> None:

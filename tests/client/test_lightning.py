@@ -78,6 +78,20 @@ def test_every_step_and_every_evaluation_is_sent(tmp_path: Path) -> None:
     ]
 
 
+def test_the_end_of_a_fit_is_said_and_that_it_failed(tmp_path: Path) -> None:
+    class Failing(StreamdCallback):
+        def on_train_batch_end(self, trainer: Any, *rest: Any) -> None:
+            super().on_train_batch_end(trainer, *rest)
+            if trainer.global_step == 3:
+                raise ZeroDivisionError
+
+    done, failed, commander = Inbox(), Inbox(), Commander()
+    fit(StreamdCallback("r", connect=lambda: done, connect_commands=lambda: commander), tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        fit(Failing("r", connect=lambda: failed, connect_commands=lambda: commander), tmp_path)
+    assert (done.ends, failed.ends) == ([(12, "done")], [(3, "failed")])
+
+
 def test_accumulated_batches_are_one_step(tmp_path: Path) -> None:
     inbox, commander = Inbox(), Commander()
     callback = StreamdCallback("r", connect=lambda: inbox, connect_commands=lambda: commander)

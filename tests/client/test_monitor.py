@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 import pytest
 import torch
 from torch import nn
@@ -46,6 +47,7 @@ def train(model: nn.Module, optimizer: Any, monitor: Any = None, steps: int = ST
             {
                 "loss": loss.item(),
                 "gradients": gradients,
+                "variance": {n: float(before[n].var(correction=0)) for n in before},
                 "update_ratio": {n: float((after[n] - before[n]).norm() / before[n].norm()) for n in before},
             }
         )
@@ -79,6 +81,12 @@ def test_every_statistic_is_that_of_plain_torch_on_the_gradient_before_clipping(
                 "zero_fraction": float((gradient == 0).float().mean()),
                 "update_ratio": step["update_ratio"][name],
             }
+            if gradient.ndim > 1:
+                wanted |= {
+                    "variance": step["variance"][name],
+                    "grad_p05": float(gradient.quantile(0.05, interpolation="nearest")),
+                    "grad_p95": float(gradient.quantile(0.95, interpolation="nearest")),
+                }
             assert point.tensors[name] == pytest.approx(wanted, rel=1e-4, abs=1e-7)
 
 
@@ -105,6 +113,83 @@ def test_a_nan_gradient_arrives_as_nan_with_the_layers_that_have_it_between_two_
     assert point.metrics["other"] == -math.inf
     assert not math.isfinite(point.metrics["grad_norm"])
     assert list(point.tensors) == ["0.weight"]
+
+
+def test_of_large_weights_in_any_layout_variance_and_quantiles_are_those_of_all_their_elements(inbox: Inbox) -> None:
+    torch.manual_seed(0)
+    model = nn.Conv2d(64, 128, 3, bias=False).to(memory_format=torch.channels_last)
+    short = nn.Linear(300, 300, bias=False).to(torch.bfloat16)
+    weights = [model.weight, short.weight]
+    gradients = [torch.randn(weight.shape) for weight in weights]
+    with watched(inbox, model=nn.ModuleDict({"conv": model, "short": short})) as monitor:
+        loss = sum((w * g.to(w.dtype)).sum().float() for w, g in zip(weights, gradients, strict=True))
+        loss.backward()
+        monitor.step(loss=loss)
+    for name, weight, gradient in zip(("conv.weight", "short.weight"), weights, gradients, strict=True):
+        found = inbox.points[0].tensors[name]
+        assert found["variance"] == pytest.approx(float(weight.detach().float().var()), rel=0.15)
+        assert found["grad_p05"] == pytest.approx(float(gradient.flatten()[:100_000].quantile(0.05)), abs=0.3)
+        assert found["grad_p95"] == pytest.approx(float(gradient.flatten()[:100_000].quantile(0.95)), abs=0.3)
+
+
+def test_the_variance_of_halves_has_the_digits_of_floats(inbox: Inbox) -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(16, 16, bias=False).to(torch.bfloat16)
+    with watched(inbox, model=model) as monitor:
+        model(torch.ones(1, 16, dtype=torch.bfloat16)).sum().backward()
+        monitor.step(loss=1.0)
+    variance = float(model.weight.detach().double().var(correction=0))
+    assert inbox.points[0].tensors["weight"]["variance"] == pytest.approx(variance, rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:grad and param do not obey")
+def test_a_gradient_that_lies_otherwise_than_its_weight_is_read_as_it_lies(inbox: Inbox) -> None:
+    model = nn.Linear(6, 4, bias=False)
+    model.weight.grad = torch.full((4, 12), 1e6)[:, ::2].zero_()  # every other element is somebody else's
+    with watched(inbox, model=model) as monitor:
+        model(torch.arange(6.0).reshape(1, 6)).sum().backward()
+        monitor.step(loss=1.0)
+    found = inbox.points[0].tensors["weight"]
+    assert (found["grad_p05"], found["grad_p95"]) == (0.0, 5.0)
+
+
+@pytest.mark.parametrize("width", [512, 1000, 1024])
+def test_one_input_that_is_always_zero_does_not_stand_for_the_whole_gradient(inbox: Inbox, width: int) -> None:
+    model = nn.Linear(width, 512, bias=False)
+    x = torch.randn(8, width)
+    x[:, 0] = 0
+    with watched(inbox, model=model) as monitor:
+        model(x).sum().backward()
+        monitor.step(loss=1.0)
+    found, gradient = inbox.points[0].tensors["weight"], model.weight.grad
+    assert gradient is not None
+    assert found["grad_p95"] == pytest.approx(float(gradient.flatten()[: 512 * 100].quantile(0.95)), rel=0.35)
+
+
+def test_a_jobs_own_summaries_arrive_beside_those_of_the_model_at_any_step(inbox: Inbox) -> None:
+    model = a_model()
+    own = {"0.bias": {"rank": 3}, 7: {8: torch.tensor(2.0), "none": None}}
+    with watched(inbox, model=model, tensors_every=2) as monitor:
+        for _ in range(3):
+            model(torch.ones(1, 8)).sum().backward()
+            monitor.step(loss=1.0, tensors=own)
+        monitor.log({"val/f1": 0.5}, tensors={"class/a": {"samples": 4}})
+    closely, between, evaluation = inbox.points[1], inbox.points[2], inbox.points[3]
+    assert closely.tensors["0.bias"].keys() >= {"rank", "grad_norm"}
+    assert closely.tensors["7"] == {"8": 2.0}
+    assert between.tensors == {"0.bias": {"rank": 3.0}, "7": {"8": 2.0}}
+    assert evaluation.tensors == {"class/a": {"samples": 4.0}}
+
+
+def test_summaries_that_are_no_numbers_cost_the_step_nothing_else_and_are_said_once(
+    inbox: Inbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    with watched(inbox) as monitor:
+        for _ in range(2):
+            monitor.step(loss=1.0, tensors={"a": {"b": "text"}})
+        monitor.step(loss=1.0, tensors={"a": 1.0})  # type: ignore[dict-item]
+    assert [(point.metrics["loss"], point.tensors) for point in inbox.points] == [(1.0, {})] * 3
+    assert len([r for r in caplog.records if "the tensors" in r.getMessage()]) == 1
 
 
 def test_elements_that_are_not_finite_are_counted(inbox: Inbox) -> None:
@@ -134,6 +219,7 @@ def test_the_scale_of_mixed_precision_is_taken_out(inbox: Inbox) -> None:
         scaler.scale(model(torch.ones(2, 4)).sum()).backward()
         monitor.step(loss=1.0)
     assert inbox.points[0].metrics["grad_norm"] == pytest.approx(math.sqrt(4 * 4 + 4))
+    assert inbox.points[0].tensors["weight"]["grad_p95"] == 2.0
 
 
 def test_dead_and_saturated_units_are_counted_on_request(inbox: Inbox) -> None:
@@ -193,6 +279,22 @@ def test_the_last_step_before_the_end_is_sent_though_the_training_raised(inbox: 
         monitor.step(loss=torch.tensor(3.0))
         raise ZeroDivisionError
     assert [point.metrics["loss"] for point in inbox.points] == [3.0]
+    assert inbox.ends == [(1, "failed")]
+
+
+def test_the_last_word_of_a_run_is_that_it_is_over_and_it_is_said_once(inbox: Inbox) -> None:
+    with watched(inbox) as monitor:
+        monitor.step(loss=torch.tensor(3.0))
+        monitor.step(step=7, loss=torch.tensor(2.0))
+        assert inbox.ends == []
+    monitor.close()
+    assert inbox.ends == [(7, "done")]
+    assert orjson.loads(inbox.messages[-1].value)["role"] == "end"
+
+
+def test_a_monitor_that_was_never_started_says_nothing(inbox: Inbox) -> None:
+    watched(inbox).close()
+    assert inbox.messages == []
 
 
 def test_after_the_end_no_hook_is_left_and_a_step_does_nothing(inbox: Inbox) -> None:

@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 from brokers import RealKafka
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient, NewTopic
+from reading import first_records, observation
 from training import WAIT_SECONDS, command
 
 from streamd.client import TrainingMonitor
 from streamd.client.kafka_reader import KafkaReader
-from streamd.codec.decode import decode
-from streamd.codec.limits import Limits
-from streamd.model import Acknowledgement, Envelope, Telemetry
+from streamd.model import Acknowledgement, Telemetry
 
 pytestmark = [pytest.mark.slow]
 
@@ -46,24 +45,9 @@ class Site:
         )
 
     def observations(self, count: int) -> list[Any]:
-        consumer = KafkaConsumer(bootstrap_servers=self.servers, auto_offset_reset="earliest", enable_auto_commit=False)
-        consumer.assign([TopicPartition(self.telemetry, number) for number in range(PARTITIONS)])
-        found: list[Any] = []
-        for _ in range(int(WAIT_SECONDS)):
-            for batch in consumer.poll(timeout_ms=1000).values():
-                found.extend(batch)
-            if len(found) >= count:
-                break
-        consumer.close()
+        found = first_records(self.servers, self.telemetry, count)
         assert {record.key for record in found} == {b"r"}
-        return [
-            decode(
-                Envelope(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)),
-                Limits(),
-                "telemetry",
-            )
-            for r in found
-        ]
+        return [observation(record, "telemetry") for record in found]
 
 
 def listening(monitor: TrainingMonitor) -> None:

@@ -61,6 +61,7 @@ def test_every_step_and_every_evaluation_is_sent(tmp_path: Path) -> None:
     assert [p.metrics["grad_norm"] for p in steps] == pytest.approx([float(e["grad_norm"]) for e in logged], rel=1e-2)
     assert "update_ratio" in steps[-1].tensors["classifier.weight"]
     assert [point.step for point in inbox.points if "eval_loss" in point.metrics] == [4, 8]
+    assert inbox.ends == [(8, "done")]
 
 
 def test_commands_are_obeyed_and_stop_ends_the_training(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import orjson
@@ -34,14 +36,45 @@ def send_calm(daemon: Daemon) -> None:
 
 
 def send_loud(daemon: Daemon) -> None:
-    """One of them drifts and stays so; bad records; a training run's step."""
+    """One of them drifts and stays so; bad records."""
     with FeatureProducer(daemon.bootstrap_servers, daemon.topics["features"]) as producer:
         for seed in range(1, LOUD + 1):
             producer.send("fraud/7", features(200, seed, 3.0), logits=logits(200, seed, 3.0))
     for _ in range(5):
         daemon.send(b"{", b"fraud/7")
-    step = {"run": "bert-42", "step": 1, "metrics": {"loss": 0.5}}
-    daemon.send(orjson.dumps(step), b"bert-42", kind="telemetry")
+
+
+def send_telemetry(daemon: Daemon) -> None:
+    """A run whose loss is NaN at one step between two others, in one record, and one that stays there."""
+    for run, losses in {"bert-42": [2.0, 1.9, math.nan, 1.8], "gpt-1": [2.0, math.nan]}.items():
+        lines = "\n".join(json.dumps(point(run, step, loss)) for step, loss in enumerate(losses, 1))
+        daemon.send(lines.encode(), run.encode(), kind="telemetry")
+
+
+def point(run: str, step: int, loss: float) -> dict[str, Any]:
+    metrics = {
+        "loss": loss,
+        "grad_norm": 1.0,
+        "lr": 1e-4,
+        "val/f1": 0.8,
+        "step_seconds": 0.2,
+        "data_wait_seconds": 0.05,
+        "cpu_percent": 30.0,
+        "cpu_mem_percent": 40.0,
+        "gpu_util_percent": 95.0,
+        "gpu_mem_allocated_bytes": 3e10,
+        "gpu_mem_total_bytes": 8e10,
+    }
+    return {"run": run, "step": step, "metrics": metrics}
+
+
+def acknowledge(daemon: Daemon) -> None:
+    """The first run pauses; nobody answers its `checkpoint`."""
+    daemon.wait(lambda: daemon.metric("streamd_run_commands", stream="bert-42") == 2)
+    commands = [orjson.loads(record.value) for record in daemon.read("control")]
+    (pause,) = [each for each in commands if each["command"] == "pause" and each["target"] == {"run": "bert-42"}]
+    answer = {"run": "bert-42", "role": "ack", "ack": {"command_id": pause["id"], "outcome": "done"}}
+    daemon.send(orjson.dumps(answer), b"bert-42", kind="telemetry")
 
 
 def features(rows: int, seed: int, shift: float = 0.0) -> dict[str, list[float] | list[str]]:
@@ -62,19 +95,25 @@ def prometheus(embedded_broker: EmbeddedBroker, tmp_path_factory: pytest.TempPat
     program("prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
     daemon = Daemon(embedded_broker.bootstrap_servers, folder, STREAMD_DETECTORS__KS__WINDOW_ROWS="200")
+    config = folder / "streamd.yaml"
+    config.write_text("streams: [{match: bert-*, policy: {mode: enforce, acknowledge_seconds: 2}}]\n")
     scraper = Prometheus(daemon.url.removeprefix("http://"), folder)
     try:
-        daemon.start()
+        daemon.start("-c", str(config))
         daemon.wait_until_ready()
         scraper.start()
         daemon.wait(lambda: bool(scraper.query("streamd_partitions_assigned == 4")))
         send_calm(daemon)
         daemon.wait(lambda: bool(scraper.query(f"sum(streamd_batches_judged_total) == {2 * CALM}")))
+        send_telemetry(daemon)
         send_loud(daemon)
+        acknowledge(daemon)
         for seen in (
             f"sum(streamd_batches_judged_total) == {2 * CALM + LOUD}",
             "rate(streamd_telemetry_points_total[60s])",  # scraped twice
             'ALERTS{alertstate="firing"}',
+            'sum(streamd_run_acknowledgements{outcome="done"})',
+            'sum(streamd_run_acknowledgements{outcome="none"})',
         ):
             daemon.wait(lambda expr=seen: bool(scraper.query(expr)))  # type: ignore[misc]
         yield scraper
@@ -85,7 +124,7 @@ def prometheus(embedded_broker: EmbeddedBroker, tmp_path_factory: pytest.TempPat
 
 def answers(prometheus: Prometheus, expression: Expression, expr: str) -> list[float]:
     """The values now: there are some, all are numbers, and each label that the legend shows is there."""
-    found = prometheus.query(promql.filled(expr, "60s", stream=".*", detector=".*"))
+    found = prometheus.query(promql.filled(expr, "60s", stream=".*", detector=".*", metric=".*"))
     assert found, f"{expression}: no data for {expr}"
     for labels, value in found:
         assert math.isfinite(value), (expression, labels, value)
@@ -127,7 +166,7 @@ def test_the_first_alert_of_a_detector_counts_as_a_rise(prometheus: Prometheus) 
 
 def test_what_prometheus_shows_is_what_was_sent(prometheus: Prometheus) -> None:
     until = time.monotonic() + 30
-    expected = {"fraud/7": 3.0, "churn/1": 0.0, "bert-42": 0.0}  # the last is a training run
+    expected = {"fraud/7": 3.0, "churn/1": 0.0, "bert-42": 3.0, "gpt-1": 3.0}  # the last two are training runs
     while (shown := {s["stream"]: v for s, v in prometheus.query("streamd_stream_severity")}) != expected:
         assert time.monotonic() < until, shown
         time.sleep(0.2)
@@ -135,3 +174,23 @@ def test_what_prometheus_shows_is_what_was_sent(prometheus: Prometheus) -> None:
     assert rows == (2 * CALM + LOUD) * 200
     ((_, restored),) = prometheus.query("sum(streamd_restore_seconds_count)")
     assert restored == 4
+
+
+def test_a_loss_that_is_no_number_is_shown_and_one_between_two_scrapes_is_counted(prometheus: Prometheus) -> None:
+    losses = {labels["stream"]: value for labels, value in prometheus.query("streamd_run_loss")}
+    assert losses["bert-42"] == 1.8
+    assert math.isnan(losses["gpt-1"])
+    (annotation,) = [each for each in promql.of_annotations(BOARDS["streamd-training"]) if "Not a number" in str(each)]
+    shown = prometheus.query(promql.filled(annotation.text, "60s", stream=".*"))
+    assert [(labels["stream"], labels["metric"]) for labels, _ in shown] == [("gpt-1", "loss")]
+    counted = {labels["stream"]: value for labels, value in prometheus.query("streamd_run_nonfinite_values")}
+    assert counted == {"bert-42": 1.0, "gpt-1": 1.0}
+
+
+def test_what_was_asked_of_a_run_and_how_it_answered_is_shown(prometheus: Prometheus) -> None:
+    asked = prometheus.query('streamd_run_commands{stream="bert-42", mode="enforce"}')
+    assert {labels["command"]: value for labels, value in asked} == {"checkpoint": 1.0, "pause": 1.0}
+    answered = prometheus.query('streamd_run_acknowledgements{stream="bert-42"}')
+    assert {labels["outcome"] for labels, _ in answered} == {"done", "none"}
+    ((_, at),) = prometheus.query('streamd_run_command_timestamp_seconds{stream="bert-42", command="pause"}')
+    assert 0 < time.time() - at < 300

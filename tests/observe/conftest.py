@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from streamd.model import Alert, BatchJudged, Kind, Reading, Severity, Verdict, Window
+from streamd.model import Alert, BatchJudged, Kind, Reading, Severity, Spending, Verdict, Window
 
 
 def make_verdict(
@@ -36,6 +36,9 @@ def make_reading(detector: str = "ks", columns: tuple[str, ...] = ("amount",), v
     return Reading(detector, columns, np.full(len(columns), value), 0.2)
 
 
+SPENDING = Spending(judgements=40, spent=0.125, earned=0.5, still=3)
+
+
 def make_judged(
     stream: str,
     *outcomes: Verdict | Reading,
@@ -44,7 +47,7 @@ def make_judged(
     event_time_ms: int = 1_000,
 ) -> BatchJudged:
     verdicts = sum(isinstance(outcome, Verdict) for outcome in outcomes)
-    return BatchJudged(stream, event_time_ms, rows, outcomes, (severity,) * verdicts)
+    return BatchJudged(stream, event_time_ms, rows, outcomes, (severity,) * verdicts, SPENDING)
 
 
 def make_alert(

@@ -18,7 +18,7 @@ TOPIC = "streamd.features"
 
 def changed(
     stream: str,
-    what: Literal["seen", "reference", "reset", "evicted", "fitted", "not_fitted", "acknowledged"],
+    what: Literal["seen", "reference", "reset", "evicted", "fitted", "not_fitted", "still", "acknowledged"],
     detail: str = "",
 ) -> StreamChanged:
     return StreamChanged(stream, what, detail)
@@ -33,6 +33,16 @@ def test_a_stream_counts_its_rows_and_batches(judged: Make) -> None:
     board.observe([judged("a", rows=10), judged("a", rows=5, event_time_ms=2_000)], TOPIC, 3)
     view = view_of(board, "a")
     assert (view.rows, view.batches, view.event_time_ms, view.place) == (15, 2, 2_000, (TOPIC, 3))
+
+
+def test_streams_say_how_much_of_their_false_alarms_is_spent_and_that_their_clock_stands(judged: Make) -> None:
+    board = Board()
+    board.observe([judged("a"), changed("a", "still", "event time stands still")], TOPIC, 0)
+    said = view_of(board, "a").as_json()
+    assert said["false_alarms"] == {
+        "judgements": 40, "spent": 0.125, "earned": 0.5, "ratio": 0.25, "still_judgements": 3,
+    }  # fmt: skip
+    assert said["notes"] == ["event time stands still"]
 
 
 def test_a_stream_learns_then_watches_then_fires_then_watches(judged: Make, verdict: Make, alert: Make) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 import time
@@ -15,7 +16,7 @@ import pytest
 from live import TOPIC, Live
 from starlette.datastructures import QueryParams
 
-from streamd.model import Severity, StreamChanged
+from streamd.model import RunJudged, Severity, StreamChanged
 from streamd.observe import admin
 from streamd.observe.board import Board
 from streamd.observe.health import Health, State
@@ -55,6 +56,10 @@ class World:
 
     def observe(self, *effects: Any) -> None:
         self.board.observe(effects, TOPIC, 0)
+
+
+def run(**metrics: float) -> RunJudged:
+    return RunJudged("bert", 1_000, 1200, metrics, (), ())
 
 
 @pytest.fixture
@@ -98,6 +103,31 @@ def test_a_stream_that_always_speaks_seldom_is_not_stale(world: World, judged: M
     assert world.states() == [("hourly", "quiet")]
     world.clock.now += 3600 * 2
     assert world.states() == [("hourly", "stale")]
+
+
+def test_a_run_that_is_over_is_not_stale_however_long_it_is_silent(world: World) -> None:
+    world.observe(run(), StreamChanged("bert", "ended", "done"))
+    world.clock.now += 10_000
+    assert world.states() == [("bert", "ended")]
+    world.observe(run())
+    assert world.states() == [("bert", "quiet")]
+
+
+def test_a_row_of_a_run_shows_step_loss_and_the_loss_so_far(world: World) -> None:
+    for loss in (3.0, math.nan, 2.0, 1.0, math.inf):
+        world.observe(run(loss=loss))
+    (row,) = world.see(Looker())["rows"].values()
+    assert (row["step"], row["loss"], row["loss_name"]) == (1200, "Infinity", "loss")
+    assert row["trace"] == [128, None, 64, 0, None]
+    assert row["sentence"] == "nothing found up to step 1,200"
+    detail = world.see(Looker(open=f"{TOPIC}/0/bert"))["detail"]
+    assert detail["losses"] == [3.0, "NaN", 2.0, 1.0, "Infinity"]
+
+
+def test_a_row_of_a_run_without_a_loss_shows_its_step(world: World) -> None:
+    world.observe(run(lr=0.1))
+    (row,) = world.see(Looker())["rows"].values()
+    assert (row["step"], row["loss"], row["trace"]) == (1200, None, [])
 
 
 def test_small_changes_of_a_statistic_do_not_change_the_order(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +22,7 @@ from streamd.model import (
     DeadLetter,
     Effect,
     Envelope,
+    RunJudged,
     Severity,
     StreamChanged,
     TelemetryCounted,
@@ -58,6 +60,17 @@ class World:
 
 
 COMMAND = Command("c", "rollback", "stream", "a", {}, "shadow", "a", "because", 0, 1)
+METRICS = {
+    "loss": 0.5,
+    "grad_norm": 1.5,
+    "lr": 1e-4,
+    "val/f1": 0.8,
+    "cpu_mem_percent": 70.0,
+    "step_seconds": 0.2,
+    "data_wait_seconds": 0.1,
+    "gpu_util_percent": 90.0,
+}
+RUN = RunJudged("bert", 2_000, 7, METRICS, (), (), 1)
 ENVELOPE = Envelope(TOPIC, 0, 7, 0, b"a", b"12345")
 
 
@@ -73,6 +86,9 @@ def busy(judged: Make, verdict: Make, reading: Make, alert: Make) -> World:
         COMMAND,
         DeadLetter(ENVELOPE, "decode", Reason.NOT_JSON, "no"),
         TelemetryCounted("bert", 3),
+        RUN,
+        replace(COMMAND, target_kind="run", target="bert", issued_at_ms=2_500),
+        StreamChanged("bert", "acknowledged", "command c done", "done"),
     )
     world.metrics.skipped(TOPIC, 4)
     world.metrics.detector_crashed("ks")
@@ -117,6 +133,15 @@ def test_the_readings_of_the_process_are_there() -> None:
     assert World().value("process_cpu_seconds_total") is not None
 
 
+def test_streams_over_the_cap_share_the_largest_ratio_and_the_sum_of_judgements(judged: Make) -> None:
+    world = World(streams=1)
+    for stream in ("a", "b", "c"):
+        world.observe(judged(stream))
+    ratio, judgements = "streamd_false_alarm_budget_ratio", "streamd_false_alarm_budget_judgements"
+    assert [world.value(ratio, stream=stream) for stream in ("a", "other")] == [0.25, 0.25]
+    assert [world.value(judgements, stream=stream) for stream in ("a", "other")] == [40, 80]
+
+
 def test_what_is_exposed_parses_as_openmetrics(busy: World) -> None:
     text = exposition.generate_latest(busy.registry).decode()
     parsed = {family.name for family in text_string_to_metric_families(text)}
@@ -142,10 +167,12 @@ def test_effects_are_counted_as_what_they_are(busy: World) -> None:
     assert busy.value("streamd_telemetry_points_total", topic=TOPIC) == 3
     assert busy.value("streamd_verdicts_total", detector="ks", severity="none") == 1
     assert busy.value("streamd_alerts_total", detector="ks", severity="warning", status="firing") == 1
-    assert busy.value("streamd_commands_total", command="rollback", mode="shadow") == 1
+    assert busy.value("streamd_commands_total", command="rollback", mode="shadow") == 2
     assert busy.value("streamd_stream_changes_total", change="seen") == 1
     assert busy.value("streamd_processing_seconds_count", topic=TOPIC) == 1
-    assert busy.value("streamd_event_timestamp_seconds", topic=TOPIC, partition="0") == 1.5
+    assert busy.value("streamd_event_timestamp_seconds", topic=TOPIC, partition="0") == 2.0
+    assert busy.value("streamd_nonfinite_values_total", topic=TOPIC) == 1
+    assert busy.value("streamd_acknowledgements_total", outcome="done") == 1
 
 
 def test_events_of_the_shell_are_counted_as_what_they_are(busy: World) -> None:
@@ -173,6 +200,9 @@ def test_what_is_rare_and_matters_begins_at_zero_so_that_its_first_time_is_a_ris
     assert world.value("streamd_verdicts_total", detector="ks", severity="warning") == 0
     assert world.value("streamd_detector_crashes_total", detector="ks") == 0
     assert world.value("streamd_commands_total", command="rollback", mode="enforce") == 0
+    assert world.value("streamd_commands_total", command="skip_batches", mode="enforce") == 0
+    assert world.value("streamd_acknowledgements_total", outcome="none") == 0
+    assert world.value("streamd_nonfinite_values_total", topic=TOPIC) == 0
     assert world.value("streamd_stream_changes_total", change="evicted") == 0
     assert world.value("streamd_config_reloads_total", outcome="refused") == 0
     assert world.value("streamd_fit_seconds_count", outcome="failed") == 0
@@ -317,6 +347,88 @@ def test_ten_thousand_streams_cost_no_more_series_than_those_that_the_default_ca
     few, many = exposed(caps.stream_labels_max + 1), exposed(10_000)
     assert few == many
     assert many < (caps.stream_labels_max + 1) * (caps.feature_labels_max + 1) * 5 + 1000
+
+
+# --- What each training run looks like now ---
+
+
+def run(name: str = "bert", **metrics: float) -> RunJudged:
+    return RunJudged(name, 2_000, 7, metrics, (), ())
+
+
+def test_each_metric_of_a_run_stands_in_the_family_that_it_belongs_to(busy: World) -> None:
+    bert = {"stream": "bert"}
+    assert busy.value("streamd_run_step", **bert) == 7
+    assert busy.value("streamd_run_timestamp_seconds", **bert) == 2.0
+    assert busy.value("streamd_run_loss", metric="loss", **bert) == 0.5
+    assert busy.value("streamd_run_gradient_norm", metric="grad_norm", **bert) == 1.5
+    assert busy.value("streamd_run_learning_rate", metric="lr", **bert) == 1e-4
+    assert busy.value("streamd_run_metric", metric="val/f1", **bert) == 0.8
+    assert busy.value("streamd_run_memory_ratio", memory="cpu_mem", **bert) == 0.7
+    assert busy.value("streamd_run_step_seconds", **bert) == 0.2
+    assert busy.value("streamd_run_data_wait_seconds", **bert) == 0.1
+    assert busy.value("streamd_run_busy_ratio", processor="gpu", **bert) == 0.9
+    assert busy.value("streamd_run_nonfinite_values", **bert) == 1
+    rollback = {"command": "rollback", "mode": "shadow", **bert}
+    assert busy.value("streamd_run_commands", **rollback) == 1
+    assert busy.value("streamd_run_command_timestamp_seconds", **rollback) == 2.5
+    assert busy.value("streamd_run_acknowledgements", outcome="done", **bert) == 1
+    assert [s.labels["metric"] for s in busy.samples("streamd_run_metric")] == ["val/f1", "cpu_mem_percent"]
+
+
+def test_what_is_no_number_is_exposed_as_what_it_is() -> None:
+    world = World()
+    world.observe(run(loss=math.nan, grad_norm=math.inf, score=-math.inf))
+    (loss,) = world.samples("streamd_run_loss")
+    assert math.isnan(loss.value)
+    assert world.value("streamd_run_gradient_norm", stream="bert", metric="grad_norm") == math.inf
+    assert world.value("streamd_run_metric", stream="bert", metric="score") == -math.inf
+
+
+def test_a_run_that_is_forgotten_or_moves_loses_its_series(busy: World) -> None:
+    busy.observe(StreamChanged("bert", "evicted", "streams_max"))
+    assert [s for f in busy.registry.collect() for s in f.samples if s.labels.get("stream") == "bert"] == []
+    busy.observe(RUN)
+    busy.board.revoked([(TOPIC, 0)])
+    assert [s for f in busy.registry.collect() for s in f.samples if s.labels.get("stream") == "bert"] == []
+
+
+def test_a_run_over_the_cap_is_counted_as_other_and_its_values_are_left_out() -> None:
+    world = World(streams=1)
+    world.observe(*(replace(run(name, loss=1.0), nonfinite=2) for name in "abc"))
+    assert {s.labels["stream"]: s.value for s in world.samples("streamd_run_nonfinite_values")} == {"a": 2, "other": 4}
+    assert [s.labels["stream"] for s in world.samples("streamd_run_loss")] == ["a"]
+
+
+def test_losses_have_a_label_before_other_metrics_which_keep_theirs() -> None:
+    world = World(features=2)
+    world.observe(run(a=1.0, b=2.0, loss=3.0))
+    assert [s.labels["metric"] for s in world.samples("streamd_run_loss")] == ["loss"]
+    assert [s.labels["metric"] for s in world.samples("streamd_run_metric")] == ["a"]
+    world.observe(run(grad_norm=1.0))
+    assert world.samples("streamd_run_gradient_norm") == []
+    assert [s.labels["metric"] for s in world.samples("streamd_run_metric")] == ["a"]
+
+
+def test_the_first_alert_of_a_rule_is_a_rise() -> None:
+    world = World()
+    world.observe(TelemetryCounted("bert", 1), run(loss=1.0))
+    for rule in ("nonfinite", "loss_spike", "stalled_training"):
+        assert world.value("streamd_alerts_total", detector=rule, severity="critical", status="firing") == 0
+
+
+def test_a_thousand_runs_cost_no_more_series_than_the_caps_let_in() -> None:
+    caps = MetricSettings(stream_labels_max=10, feature_labels_max=5)
+
+    def exposed(runs: int) -> int:
+        world = World(caps.stream_labels_max, caps.feature_labels_max)
+        metrics = {**METRICS, **{f"m{i}": 1.0 for i in range(20)}}
+        command = replace(COMMAND, target_kind="run")
+        for i in range(runs):
+            world.observe(run(f"r{i}", **metrics), replace(command, target=f"r{i}"))
+        return sum(len(family.samples) for family in world.registry.collect())
+
+    assert exposed(11) == exposed(1_000)
 
 
 def test_the_readme_names_no_metric_that_is_not_declared() -> None:

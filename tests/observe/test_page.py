@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -173,6 +174,9 @@ def test_every_text_can_be_read_in_the_scheme_that_is_wanted(page: Chromium, liv
     live.watched("calm", "bad")
     live.reference("silent")
     live.send("bad", shift=2.0)
+    live.train("bert-42", [2.0, math.nan])
+    live.train("vit", [2.0])
+    live.end("vit")
     page.open(live.url + opened("bad"), dark=dark)
     page.wait("document.querySelector('.histogram')")
     ratios = page.run(
@@ -246,3 +250,44 @@ def test_a_picture_of_the_page_is_not_blank(page: Chromium, live: Live, tmp_path
     picture = page.screenshot()
     assert picture.startswith(b"\x89PNG")
     assert len(picture) > 10_000
+
+
+def test_a_run_shows_its_step_its_last_loss_and_where_it_was_no_number(page: Chromium, live: Live) -> None:
+    live.train("bert-42", [2.0, 1.5, 1.25], lr=0.00035)
+    live.train("gpt-1", [2.0, math.nan, math.nan])
+    live.train("vit", [0.5])
+    live.end("vit")
+    page.open(f"{live.url}/#open={quote('streamd.telemetry/0/gpt-1', safe='')}")
+    page.wait(rows(3) + " && document.querySelector('.curve')")
+    assert page.run(STATES) == ["critical", "quiet", "ended"]
+    values = page.run("[...document.querySelectorAll('.value')].map(value => value.innerText)")
+    assert values == ["NaN loss\nstep 3", "1.25 loss\nstep 3", "0.5 loss\nstep 1"]
+    assert "is not a number any more" in page.run("document.querySelector('.alerts').innerText")
+    gaps = "document.querySelector('.curve .reference').getAttribute('d').split('M').length - 1"
+    assert page.run(gaps) == 2
+    assert page.run("document.querySelector('.trace .limit').getAttribute('d').split('M').length - 1") == 2
+    assert "checkpoint × 1 in shadow, pause × 1 in shadow" in page.run("document.querySelector('dl').innerText")
+    assert page.run("document.querySelector('.metrics').innerText").split() == ["loss", "NaN"]
+    page.run("document.querySelectorAll('.row')[1].click()")
+    page.wait("(document.querySelector('.metrics') || document.body).innerText.includes('3.5e-4')")
+    assert page.console == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_a_run_without_a_loss_and_one_with_many_metrics_fit_the_window(page: Chromium, live: Live, dark: bool) -> None:
+    live.train("many", [1.0, 0.5], **{f"layers/{i}/a_rather_long_name_of_a_metric": i * 1e8 for i in range(80)})
+    live.train("none", [None, None], score=0.5)  # type: ignore[list-item]
+    for run in ("many", "none"):
+        page.open("about:blank")
+        page.open(f"{live.url}/#open={quote(f'streamd.telemetry/0/{run}', safe='')}", width=390, dark=dark)
+        page.wait("document.querySelector('.detail .metrics tr')")
+        assert page.run("document.documentElement.scrollWidth") <= 390
+        assert page.run("document.querySelectorAll('.metrics tr').length") <= 50
+        nodes = page.send("Accessibility.getFullAXTree")["nodes"]
+        assert [
+            node["role"]["value"]
+            for node in nodes
+            if any(each["name"] == "focusable" and each["value"]["value"] for each in node.get("properties", ()))
+            and not node["name"]["value"]
+        ] == []
+    assert page.console == []

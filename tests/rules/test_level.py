@@ -92,6 +92,14 @@ def test_a_loss_that_rises_and_falls_back_is_no_rise() -> None:
     assert stayed[-1].first_step == 60
 
 
+def test_a_loss_that_shot_up_and_stays_far_over_its_level_is_a_rise_however_high_it_had_been() -> None:
+    """A network that has diverged: a moment of huge losses, and then it answers at random."""
+    said = losses(LossRiseConfig().build(), [*noisy(60), 700.0, 90.0, 12.0, 12.5, 11.8, 12.1, 12.3])
+    assert [bool(each and each.signs) for each in said[60:]] == [False] * 6 + [True]
+    assert said[-1].finding == "loss (12.3) is 6.1 times its level for 7 steps"
+    assert said[-1].first_step == 60
+
+
 @given(st.lists(st.floats(0.1, 100.0), min_size=35, max_size=90))
 def test_deviations_of_a_rolling_window_are_those_of_numpy(values: list[float]) -> None:
     said = losses(RollingConfig(window=30, deviations=3.0).build(), values)
@@ -144,7 +152,8 @@ def test_ten_times_the_largest_of_the_first_hundred_is_out() -> None:
         ("train/grad-norm", "grad_norm", None),
         ("gradient_norm", "grad_norm", None),
         ("loss_scale", "other", None),
-        ("learning_rate", "other", None),
+        ("learning_rate", "learning_rate", None),
+        ("lr-AdamW", "learning_rate", None),
         ("evaluate_seconds", "other", None),
     ],
 )

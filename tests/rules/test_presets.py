@@ -46,6 +46,41 @@ def test_the_file_of_a_preset_says_what_is_in_force(name: str) -> None:
     assert Config.model_validate(yaml.safe_load(text)).rules.running() == dict(PRESETS[name])
 
 
+# The tables of "List of Debugger Built-in Rules" and "… Profiler Rules" in its developer guide; StepOutlier's 3 is the
+# rule's own, for which the guide says 5.
+DEBUGGER: dict[str, dict[str, Any]] = {
+    "vanishing_gradient": {"threshold": 1e-7},
+    "exploding_tensor": {"only_nan": False},
+    "weight_update_ratio": {"large_threshold": 10.0, "small_threshold": 1e-8},
+    "all_zero": {"threshold": 100},
+    "dead_relu": {"threshold_layer": 50.0},
+    "saturated_activation": {"threshold_layer": 50.0},
+    "tensor_variance": {"max_threshold": None, "min_threshold": None},
+    "unchanged_tensor": {"num_steps": 3, "rtol": 1e-5, "atol": 1e-8},
+    "poor_weight_initialization": {"threshold": 10.0, "distribution_range": 0.001, "patience": 5, "steps": 10},
+    "loss_not_decreasing": {"num_steps": 10, "diff_percent": 0.0},
+    "overfit": {"start_step": 0, "patience": 1, "ratio_threshold": 0.1},
+    "overtraining": {"patience_train": 5, "patience_validation": 10, "delta": 0.1},
+    "class_imbalance": {"threshold_imbalance": 10, "threshold_misprediction": 0.7, "samples": 500},
+    "confusion": {"min_diag": 0.9, "max_off_diag": 0.1},
+    "similar_across_runs": {},
+    "step_outlier": {"stddev": 3, "n_outliers": 10},
+    "low_gpu_utilization": {"threshold_p95": 70, "threshold_p5": 10, "patience": 1000, "window": 500},
+    "cpu_bottleneck": {"threshold": 50, "gpu_threshold": 10, "cpu_threshold": 90, "patience": 100},
+    "io_bottleneck": {"threshold": 50, "gpu_threshold": 70, "io_threshold": 50, "patience": 1000},
+    "gpu_memory_increase": {"increase": 10, "patience": 100, "window": 500},
+    "load_balancing": {"threshold": 0.5, "patience": 10},
+    "max_initialization_time": {"threshold": 20},
+}
+
+
+def test_the_rules_of_debugger_have_its_names_and_its_default_values() -> None:
+    preset = {name: config.model_dump() for name, config in rules(preset="sagemaker-debugger").running().items()}
+    assert {name: {key: preset[name][key] for key in values} for name, values in DEBUGGER.items()} == DEBUGGER
+    assert preset.keys() == DEBUGGER.keys()
+    assert rules().silence_seconds == 1800  # StalledTraining
+
+
 def test_a_change_is_laid_over_the_rule_of_the_preset_key_by_key() -> None:
     changed = rules(changes={"grad_norm_spike": {"rise": 4.0}}).running()["grad_norm_spike"]
     assert changed == PRESETS["streamd"]["grad_norm_spike"].model_copy(update={"rise": 4.0})

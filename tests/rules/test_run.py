@@ -215,6 +215,84 @@ def test_telemetry_that_stops_is_told_once_and_ends_with_the_next_point() -> Non
     assert [a.status for a in alerts(follow(watch, healthy(1, first=3), send))] == ["resolved"]
 
 
+# --- The end ---
+
+
+def end(send: Producer, **fields: Any) -> Envelope:
+    return send.record(json.dumps({"run": "bert", "role": "end", **fields}).encode())
+
+
+def test_a_run_that_said_that_it_is_over_is_never_silent_and_one_that_did_not_is() -> None:
+    over, silent = (engine({"silence_seconds": 60}) for _ in range(2))
+    send = Producer(TOPIC)
+    for each in healthy(3):
+        envelope = record(send, each)
+        over.step(envelope), silent.step(envelope)
+    over.step(end(send, step=2))
+    assert over.tick(T0 + 10**9) is None
+    assert [a.detector for a in alerts(silent.tick(T0 + 10**9) or [])] == ["stalled_training"]
+
+
+def test_what_fires_when_a_run_ends_is_resolved_with_that_reason() -> None:
+    watch, send = engine(), Producer(TOPIC)
+    follow(watch, [*healthy(3), point(3, loss=math.nan)], send)
+    told = watch.step(end(send, step=3, outcome="failed"))
+    (alert,) = alerts(told)
+    assert (alert.detector, alert.status, alert.step, alert.first_step) == ("nonfinite", "resolved", 3, 3)
+    assert alert.summary == "bert: nonfinite ended: the run is over (failed at step 3)"
+    assert [(e.what, e.detail) for e in told if isinstance(e, StreamChanged)] == [("ended", "failed")]
+
+
+def test_nobody_waits_for_the_answers_of_a_run_that_is_over() -> None:
+    watch, send = engine(policy=ENFORCED), Producer(TOPIC)
+    assert commands(follow(watch, [*healthy(3), point(3, loss=math.nan)], send))
+    watch.step(end(send))
+    assert watch.tick(T0 + 10**9) is None
+
+
+def test_telemetry_after_the_end_begins_the_run_again_with_its_rules_and_its_silence() -> None:
+    watch, send = engine({"silence_seconds": 60}), Producer(TOPIC)
+    follow(watch, healthy(60), send)
+    watch.step(end(send))
+    told = follow(watch, [point(60 + i, loss=3.0) for i in range(3)], send)
+    assert [(a.detector, a.status) for a in alerts(told)] == [("loss_spike", "firing")]
+    assert [a.detector for a in alerts(watch.tick(T0 + 10**9) or [])] == ["stalled_training"]
+
+
+def test_a_run_that_ends_and_begins_again_is_not_rolled_back_more_often() -> None:
+    rules = {"rollbacks_max": 1, "changes": {"loss_spike": {"actions": ["rollback"]}, "loss_rise": None}}
+    watch, send, points = engine(rules), Producer(TOPIC), faults(2)
+    assert len(commands(follow(watch, points[:45], send))) == 1
+    watch.step(end(send, outcome="failed"))
+    told = follow(watch, points[45:], send)
+    assert [a.status for a in alerts(told)] == ["firing"]
+    assert commands(told) == []
+
+
+def test_the_end_of_a_run_that_nobody_knows_makes_none() -> None:
+    watch = engine()
+    (change,) = watch.step(end(Producer(TOPIC)))
+    assert isinstance(change, StreamChanged)
+    assert (change.what, change.detail, watch.streams) == ("ended", "nothing was known of it", 0)
+
+
+def test_a_run_that_was_over_before_a_restart_is_over_after_it() -> None:
+    watch, send = engine({"silence_seconds": 60}, ENFORCED), Producer(TOPIC)
+    follow(watch, [*healthy(3), point(3, loss=math.nan)], send)
+    watch.step(end(send))
+    watch.begin_snapshot()
+    watch.saved(10)
+    watch.step(end(send))
+    watch.begin_snapshot()
+    assert [saved.name for saved in watch.saved(10)] == ["bert"]  # it changed, and is written again
+    after = engine({"silence_seconds": 60}, ENFORCED)
+    after.restore(unpack(pack(watch.snapshot())), Kept({}, {}))
+    assert after.tick(T0 + 10**9) is None
+    again = record(send, point(4, loss=2.0))
+    assert [repr(e) for e in after.step(again)] == [repr(e) for e in watch.step(again)]
+    assert pack(after.snapshot()) == pack(watch.snapshot())
+
+
 # --- The closed loop ---
 
 
@@ -304,7 +382,9 @@ def incidents() -> list[Envelope]:
     points = healthy(40, grad_norm=1.0) + [point(40 + i, loss=5.0, grad_norm=30.0) for i in range(8)]
     points += [point(30 + i, loss=v, grad_norm=1.0, val__f1=0.8 - 0.3 * (i > 8)) for i, v in enumerate(noisy(12))]
     points += [point(41, loss=9.0), point(20, loss=1.0, ts=T0), point(42, loss=math.inf), point(43, loss=2.0)]
-    return [record(send, each, point(i, run="other", loss=other[i])) for i, each in enumerate(points)]
+    records = [record(send, each, point(i, run="other", loss=other[i])) for i, each in enumerate(points)]
+    records += [end(send, step=43), record(send, point(44, loss=math.nan)), end(send, outcome="failed")]
+    return records
 
 
 @pytest.mark.parametrize("preset", ["streamd", "palm", "sagemaker-debugger", "olmo"])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from types import SimpleNamespace, TracebackType
 from typing import Any, Self
 
 import numpy as np
 import orjson
+import telemetry
+from envelopes import Producer
 from prometheus_client import CollectorRegistry
 
 from streamd.codec.limits import Limits
@@ -46,6 +49,8 @@ class Live:
         self.app = create_app(CollectorRegistry(), self.board, self.health, {}, "1.2.3")
         self.feed: Feed = self.app.state.feed
         self.server = AdminServer(self.app, "127.0.0.1", 0)
+        self._runs = telemetry.engine()
+        self._telemetry = Producer(telemetry.TOPIC)
         self._random = np.random.default_rng(0)
         self._stop = threading.Event()
         self._pump = threading.Thread(target=self._answer, name="pump")
@@ -101,6 +106,22 @@ class Live:
         self.reference(*streams)
         for stream in streams:
             self.send(stream)
+
+    def train(self, run: str, losses: Iterable[float], first: int = 1, **metrics: float) -> None:
+        """A record a step of a training run."""
+        for step, loss in enumerate(losses, first):
+            point = telemetry.point(step, run=run, loss=loss, **metrics)
+            self._tell_run(telemetry.record(self._telemetry, point))
+
+    def answer_command(self, run: str, command_id: str, outcome: str = "done") -> None:
+        ack = {"run": run, "role": "ack", "ack": {"command_id": command_id, "outcome": outcome}}
+        self._tell_run(self._telemetry.record(orjson.dumps(ack)))
+
+    def end(self, run: str) -> None:
+        self._tell_run(self._telemetry.record(orjson.dumps({"run": run, "role": "end", "outcome": "done"})))
+
+    def _tell_run(self, envelope: Envelope) -> None:
+        self.board.observe(self._runs.step(envelope), telemetry.TOPIC, 0)
 
     def heard(self, count: int, name: str = "tenant-{:05d}") -> None:
         """So many streams more, of which nothing but a batch is known."""

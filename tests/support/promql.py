@@ -20,7 +20,20 @@ RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
 
 _OF_PROMETHEUS = ("up", "ALERTS")  # what it says itself, of targets and of rules
 _OF_TARGETS = {"job", "instance", "worker"}  # labels that come with the scrape, and with one endpoint of many workers
-_WORDS = {"and", "or", "unless", "by", "without", "on", "ignoring", "group_left", "group_right", "bool", "offset"}
+_WORDS = {
+    "and",
+    "or",
+    "unless",
+    "by",
+    "without",
+    "on",
+    "ignoring",
+    "group_left",
+    "group_right",
+    "bool",
+    "offset",
+    "Inf",
+}
 
 
 @dataclass(frozen=True)

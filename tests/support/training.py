@@ -15,7 +15,7 @@ from streamd.client.courier import Settled
 from streamd.client.outbox import Message
 from streamd.codec.decode import decode
 from streamd.codec.limits import Limits
-from streamd.model import Acknowledgement, Envelope, Telemetry, TelemetryPoint
+from streamd.model import Acknowledgement, Envelope, RunEnded, Telemetry, TelemetryPoint
 
 WAIT_SECONDS = 30.0  # a deadline that a healthy run never comes near
 
@@ -45,16 +45,22 @@ class Inbox:
         return [item for item in self._decoded() if isinstance(item, Acknowledgement)]
 
     @property
+    def ends(self) -> list[tuple[int | None, str]]:
+        return [(item.step, item.outcome) for item in self._decoded() if isinstance(item, RunEnded)]
+
+    @property
     def answers(self) -> list[tuple[str, str]]:
         return [(ack.command_id, ack.outcome) for ack in self.acks]
 
-    def _decoded(self) -> list[Any]:
+    @property
+    def envelopes(self) -> list[Envelope]:
         return [
-            decode(
-                Envelope("streamd.telemetry", 0, i, m.timestamp_ms, m.key, m.value, m.headers), Limits(), "telemetry"
-            )
+            Envelope("streamd.telemetry", 0, i, m.timestamp_ms, m.key, m.value, m.headers)
             for i, m in enumerate(self.messages)
         ]
+
+    def _decoded(self) -> list[Any]:
+        return [decode(envelope, Limits(), "telemetry") for envelope in self.envelopes]
 
 
 class Commander:

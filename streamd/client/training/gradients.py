@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -13,12 +14,29 @@ from torch.autograd import Variable
 
 log = logging.getLogger("streamd.client")
 
-_UPDATE_ELEMENTS = 65_536  # of a tensor, evenly spread: its update ratio to half a per cent, and no copy of the model
-_PIECE_ELEMENTS = 65_536  # 256 KB
+Statistics = dict[str, dict[str, torch.Tensor]]  # statistic -> parameter -> a number on its device
+
+_UPDATE_ELEMENTS = 8_192  # of a tensor, evenly spread: its update ratio to about a per cent, and no copy of the model
+_PIECE_ELEMENTS = 131_072  # 512 KB
+_TAIL = 0.05  # of the quantiles that are sent: grad_p05, grad_p95
+_TAIL_ELEMENTS = 512  # of a weight and of its gradient: the distance of those quantiles to about 4 %
 _TENSORS_MAX = 1_000  # in one message; the daemon's own limit is 10,000
 _NAME_CHARACTERS = 256  # the daemon's limit
 
-Statistics = dict[str, list[torch.Tensor]]
+
+@dataclass(slots=True)
+class Measured:
+    """What was measured at one step, as tensors on their devices.
+
+    Attributes:
+        norms: of every gradient; their norm is the total.
+        names: whose each norm is; None: not reported one by one.
+        statistics: of those with a name, where it was looked closer.
+    """
+
+    norms: list[torch.Tensor] = field(default_factory=list)
+    names: list[str | None] = field(default_factory=list)
+    statistics: Statistics = field(default_factory=dict)
 
 
 class Gradients:
@@ -42,11 +60,8 @@ class Gradients:
         self._scaler = scaler
         self._waiting = False
         self.due = True
-        self._total: list[torch.Tensor] = []
-        self._names_now: list[str] = []
-        self._statistics: Statistics = {}
+        self._measured = Measured()
         self._old: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._ratios: tuple[list[str], list[torch.Tensor]] = ([], [])
         self._handles: list[Any] = []
         for parameter in self._parameters:
             handle = parameter.register_post_accumulate_grad_hook(self._arrived)  # type: ignore[no-untyped-call]
@@ -61,15 +76,9 @@ class Gradients:
             handle.remove()
         self._handles.clear()
 
-    def take(self) -> tuple[list[torch.Tensor], list[str], Statistics, tuple[list[str], list[torch.Tensor]]]:
-        """What was measured since the last call, as tensors on their devices.
-
-        Returns:
-            The norms of all gradients (whose norm is the total); names; per-tensor statistics in the order of the
-            names; names and ratios of the updates.
-        """
-        taken = self._total, self._names_now, self._statistics, self._ratios
-        self._total, self._names_now, self._statistics, self._ratios = [], [], {}, ([], [])
+    def take(self) -> Measured:
+        """What was measured since the last call."""
+        taken, self._measured = self._measured, Measured()
         return taken
 
     # --- Hooks: an exception in one would end the backward pass ------------------------------------
@@ -96,35 +105,54 @@ class Gradients:
         gradients = [p.grad for p in with_gradient if p.grad is not None]
         if not gradients:
             return
-        norms = self._norms(gradients, 2)
-        self._total = norms
-        names = [self._names.get(id(p)) for p in with_gradient]
-        self._names_now = [name for name in names if name is not None]
-        chosen = [name is not None for name in names]
-        self._statistics = {"grad_norm": list(itertools.compress(norms, chosen))}
-        if self.due:
-            self._look_closer(list(itertools.compress(gradients, chosen)))
+        norms, names = self._norms(gradients, 2), [self._names.get(id(p)) for p in with_gradient]
+        self._measured.norms, self._measured.names = norms, names
+        if self.due and any(names):
+            chosen = {name: (p, norm) for name, p, norm in zip(names, with_gradient, norms, strict=True) if name}
+            parameters = {name: p for name, (p, _) in chosen.items()}
+            self._measured.statistics |= self._look_closer(parameters, [norm for _, norm in chosen.values()])
+            self._measured.statistics |= self._distributions(parameters)
 
-    def _look_closer(self, gradients: list[torch.Tensor]) -> None:
-        if not gradients:
-            return
+    def _look_closer(self, parameters: Mapping[str, torch.Tensor], norms: list[torch.Tensor]) -> Statistics:
+        gradients = [p.grad for p in parameters.values() if p.grad is not None]
         if all(g.device.type == "cpu" and g.dtype == torch.float32 for g in gradients) and self._scaler is None:
             sums, nonzero = map(list, zip(*(_sums_by_piece(g) for g in gradients), strict=True))
         else:
             sums, nonzero = self._norms(gradients, 1), [torch.count_nonzero(g) for g in gradients]
-        self._statistics["grad_mean_abs"] = [total / g.numel() for total, g in zip(sums, gradients, strict=True)]
-        self._statistics["zero_fraction"] = [1 - n / g.numel() for n, g in zip(nonzero, gradients, strict=True)]
-        self._statistics["nonfinite"] = [
-            _nonfinite(g, norm) for g, norm in zip(gradients, self._statistics["grad_norm"], strict=True)
-        ]
+        found = {
+            "grad_mean_abs": [total / g.numel() for total, g in zip(sums, gradients, strict=True)],
+            "zero_fraction": [1 - n / g.numel() for n, g in zip(nonzero, gradients, strict=True)],
+            "nonfinite": [_nonfinite(g, norm) for g, norm in zip(gradients, norms, strict=True)],
+        }
+        return {what: dict(zip(parameters, values, strict=True)) for what, values in found.items()}
+
+    def _distributions(self, parameters: Mapping[str, torch.Tensor]) -> Statistics:
+        """`variance` of each weight, and where its gradient's lowest and highest 5 % begin: of a few elements.
+
+        Of weights of two dimensions and more: a bias may start as zeros, and a normalisation's scale as ones.
+        """
+        found: Statistics = {"variance": {}, "grad_p05": {}, "grad_p95": {}}
+        for name, parameter in parameters.items():
+            gradient = parameter.grad
+            if parameter.ndim < 2 or not parameter.numel() or gradient is None:
+                continue
+            found["variance"][name] = _widened(_spread(parameter, _TAIL_ELEMENTS)).var(correction=0)
+            dense = gradient if gradient.stride() == parameter.stride() else gradient.contiguous()
+            sample = _widened(_spread(dense, _TAIL_ELEMENTS))
+            tail = round(_TAIL * (len(sample) - 1)) + 1
+            lowest, highest = sample.topk(tail, largest=False).values[-1], sample.topk(tail).values[-1]
+            found["grad_p05"][name], found["grad_p95"][name] = self._unscaled([lowest, highest])
+        return found
 
     def _norms(self, gradients: list[torch.Tensor], order: float) -> list[torch.Tensor]:
         kinds = {g.dtype for g in gradients}
         # A half's own norm overflows at 65,504; kinds that are mixed must all fit into the one that is named.
         wide = torch.float64 if torch.float64 in kinds else None if kinds == {torch.float32} else torch.float32
-        norms = list(torch._foreach_norm(gradients, order, wide))
+        return self._unscaled(list(torch._foreach_norm(gradients, order, wide)))
+
+    def _unscaled(self, values: list[torch.Tensor]) -> list[torch.Tensor]:
         scale = getattr(self._scaler, "_scale", None)  # on the device; get_scale() would wait for it
-        return norms if scale is None else [norm / scale.to(norm.device) for norm in norms]
+        return values if scale is None else [value / scale.to(value.device) for value in values]
 
     def _before_update(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         self._old = []
@@ -146,30 +174,38 @@ class Gradients:
             old = [before for _, before in taken]
             with torch.no_grad():
                 change = torch._foreach_sub([_spread(p) for p, _ in taken], old)
-                ratios = [d / w for d, w in zip(torch._foreach_norm(change), torch._foreach_norm(old), strict=True)]
-            self._ratios = [self._names[id(p)] for p, _ in taken], ratios
+                ratios = torch._foreach_div(torch._foreach_norm(change), torch._foreach_norm(old))
+            names = [self._names[id(p)] for p, _ in taken]
+            self._measured.statistics["update_ratio"] = dict(zip(names, ratios, strict=True))
         except Exception:
             self.close()
             log.exception("updates are not measured any more")
 
 
-def _spread(parameter: torch.Tensor) -> torch.Tensor:
-    """At most so many elements of a dense parameter, evenly spread through its memory, without a copy."""
-    count = parameter.numel()
-    stride = -(-count // _UPDATE_ELEMENTS) or 1
-    return parameter.detach().as_strided((-(-count // stride),), (stride,), parameter.storage_offset())
+def _spread(tensor: torch.Tensor, elements: int = _UPDATE_ELEMENTS) -> torch.Tensor:
+    """At most so many elements of a dense tensor, evenly spread through its memory, without a copy."""
+    count = tensor.numel()
+    stride = -(-count // elements) or 1
+    while math.gcd(stride, count) > 1:  # else it falls on the same few columns in every row
+        stride += 1
+    return tensor.detach().as_strided((-(-count // stride),), (stride,), tensor.storage_offset())
+
+
+def _widened(sample: torch.Tensor) -> torch.Tensor:
+    """Halves as floats: their own variance would be of three digits."""
+    return sample.float() if sample.itemsize < 4 else sample
 
 
 def _sums_by_piece(gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Σ|g| and the number of elements that are not zero, on the CPU: by pieces that stay in the cache, twice as fast as
     the norm of order 1 and a count."""
-    total, nonzero = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    sums, nonzero = [], []
     space = torch.empty(min(_PIECE_ELEMENTS, gradient.numel()))
     for piece in gradient.reshape(-1).split(_PIECE_ELEMENTS):  # type: ignore[no-untyped-call]
         part = space[: piece.numel()]
-        total += torch.abs(piece, out=part).sum()
-        nonzero += torch.ne(piece, 0, out=part).sum()
-    return total, nonzero
+        sums.append(torch.abs(piece, out=part).sum())
+        nonzero.append(torch.ne(piece, 0, out=part).sum())
+    return torch.stack(sums).sum(dtype=torch.float64), torch.stack(nonzero).sum(dtype=torch.float64)
 
 
 def _nonfinite(gradient: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:

@@ -66,8 +66,8 @@ class Trainee:
             # What was commanded since the checkpoint still holds: the old rate is where the trouble began.
             then = content["lr_factors"]
             scale(self._optimizer, self._schedulers, [n / t for n, t in zip(self._lr_factors, then, strict=True)])
-        self.step = int(content["step"])
-        return f"back at step {self.step}, from {saved.path}"
+        was, self.step = self.step, int(content["step"])
+        return f"back from step {was}, by {saved.path}"
 
     def _read(self, step: int | None) -> tuple[Saved | None, dict[str, Any] | None, str | None]:
         try:

@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 import torch
 
+from streamd.client.summaries import Summaries
 from streamd.client.training.activations import Activations
 from streamd.client.training.gradients import Gradients
 from streamd.client.training.readings import Reading
-
-Tensors = dict[str, dict[str, float | None]]
 
 
 class Part(NamedTuple):
@@ -33,23 +32,27 @@ class Point:
     metrics: dict[str, float | None]
     reading: Reading
     parts: Sequence[Part]
-    norms: bool  # the first vector is the norms of all gradients
+    names: Sequence[str | None]  # of the gradients whose norms the first vector is, if there are any
+    tensors: Summaries  # the job's own
 
-    def complete(self) -> tuple[dict[str, float | None], Tensors]:
+    def complete(self) -> tuple[dict[str, float | None], Summaries]:
         """Metrics and tensors."""
         vectors = self.reading.values()
-        if self.norms:
-            self.metrics["grad_norm"] = math.hypot(*vectors.pop(0))
-        tensors: Tensors = {}
+        tensors = self.tensors
+        if self.names:
+            norms = vectors.pop(0)
+            self.metrics["grad_norm"] = math.hypot(*norms)
+            # Between the steps that are looked at closely, a layer is news only when it breaks.
+            closely = any(part.what is not None for part in self.parts)
+            for name, norm in zip(self.names, norms, strict=True):
+                if name is not None and (closely or not math.isfinite(norm)):
+                    tensors.setdefault(name, {})["grad_norm"] = norm
         for part, vector in zip(self.parts, vectors, strict=True):
             for name, value in zip(part.names, vector, strict=True):
                 if part.what is None:
                     self.metrics[name] = value
                 elif part.what != "update_ratio" or math.isfinite(value):  # of weights that are all zero: none
                     tensors.setdefault(name, {})[part.what] = value
-        # Between the steps that are looked at closely, a layer is news only when it breaks.
-        if all(set(values) <= {"grad_norm"} for values in tensors.values()):
-            tensors = {name: v for name, v in tensors.items() if not math.isfinite(v["grad_norm"] or 0.0)}
         return self.metrics, tensors
 
 
@@ -58,6 +61,7 @@ def point(
     epoch: float | None,
     ts_ms: int,
     metrics: dict[str, float | None],
+    tensors: Summaries,
     on_device: dict[str, torch.Tensor],
     gradients: Gradients | None,
     activations: Activations | None,
@@ -65,21 +69,21 @@ def point(
     """Take what was measured since the last step; the copies to the host begin here, and nothing waits for them."""
     vectors: list[torch.Tensor] = []
     parts: list[Part] = []
-    norms: list[torch.Tensor] = []
+    names: Sequence[str | None] = ()
     if gradients is not None:
-        norms, names, statistics, (updated, ratios) = gradients.take()
-        if norms:
-            vectors.append(_stack(norms))
-        for what, values in statistics.items():
-            _add(vectors, parts, what, names, values)
-        _add(vectors, parts, "update_ratio", updated, ratios)
+        measured = gradients.take()
+        names = measured.names
+        if names:
+            vectors.append(_stack(measured.norms))
+        for what, by_name in measured.statistics.items():
+            _add(vectors, parts, what, list(by_name), list(by_name.values()))
     if activations is not None:
         found = activations.take()
         for what in dict.fromkeys(key for values in found.values() for key in values):
-            chosen = [name for name, values in found.items() if what in values]
-            _add(vectors, parts, what, chosen, [found[name][what] for name in chosen])
+            seen = [name for name, values in found.items() if what in values]
+            _add(vectors, parts, what, seen, [found[name][what] for name in seen])
     _add(vectors, parts, None, list(on_device), list(on_device.values()))
-    return Point(step, epoch, ts_ms, metrics, Reading(vectors), parts, bool(norms))
+    return Point(step, epoch, ts_ms, metrics, Reading(vectors), parts, names, tensors)
 
 
 def _add(
@@ -97,4 +101,7 @@ def _add(
 def _stack(values: Sequence[torch.Tensor]) -> torch.Tensor:
     """Scalars as one vector, so that they travel in one copy; of a model on several devices, on the first."""
     device = values[0].device
-    return torch.cat([value.detach().reshape(1).to(device, non_blocking=True) for value in values])
+    if any(value.device != device for value in values):
+        values = [value.to(device, non_blocking=True) for value in values]
+    with torch.no_grad():
+        return torch.stack(list(values))

@@ -1,13 +1,14 @@
 'use strict';
 // Names come from producers: text is only ever written as text, never as markup.
 const $ = id => document.getElementById(id);
-const STATES = ['critical', 'warning', 'info', 'stale', 'quiet', 'learning', 'unknown'];
+const STATES = ['critical', 'warning', 'info', 'stale', 'quiet', 'learning', 'ended', 'unknown'];
 const MARKS = {
   critical: 'M8 0 16 8 8 16 0 8Z', warning: 'M8 1 16 15H0Z', info: 'M2 2H14V14H2Z',
   stale: 'M1 6.5H15V9.5H1Z', quiet: 'M8 2a6 6 0 1 0 .01 0Z',
+  ended: 'M3 3H13V13H3Z',
   learning: 'M8 2a6 6 0 1 0 .01 0ZM8 4.5a3.5 3.5 0 1 1 -.01 0Z', unknown: 'M8 2a6 6 0 1 0 .01 0ZM8 4.5a3.5 3.5 0 1 1 -.01 0Z'
 };
-const THRESHOLD = 64, POINTS_MIN = 30, PAGE = 50, SILENT_MS = 12000;
+const THRESHOLD = 64, POINTS_MIN = 30, PAGE = 50, METRICS_MAX = 50, SILENT_MS = 12000;
 
 const asked = new URLSearchParams(location.hash.slice(1));
 const look = {search: asked.get('search') || '', state: asked.get('state') || '', offset: Number(asked.get('offset')) || 0,
@@ -27,9 +28,16 @@ const whole = number => number.toLocaleString('en');
 const plural = (number, noun) => whole(number) + ' ' + noun + (number === 1 ? '' : 's');
 const short = number => {
   if (number === null || number === undefined) return '–';
+  if (typeof number === 'string') return number.replace('Infinity', '∞');
   const size = Math.abs(number);
   if (size !== 0 && (size < .001 || size >= 1e6)) return number.toExponential(0);
   return String(size < 1 ? Number(number.toFixed(3)) : Number(number.toPrecision(3)));
+};
+const measured = number => {  // more of it than of a statistic: a learning rate of 3.5e-4 is not one of 4e-4
+  if (typeof number === 'string' || number === null) return short(number);
+  const size = Math.abs(number);
+  const near = Number(number.toPrecision(4));
+  return size !== 0 && (size < .001 || size >= 1e6) ? near.toExponential() : String(near);
 };
 const ago = ms => {
   const seconds = Math.max(0, (Date.now() - clockOffset - ms) / 1000);
@@ -127,11 +135,19 @@ function showRow(key, row) {
   part('.name').textContent = part('.name').title = row.stream;
   part('.sentence').textContent = row.sentence;
   part('.line').setAttribute('d', trace(row.trace));
-  part('.limit').setAttribute('d', 'M0 ' + height(row.trace, THRESHOLD) + 'H120');
+  const run = row.step !== undefined;
+  line.classList.toggle('run', run);
+  part('.limit').setAttribute('d', run ? gaps(row.trace) : 'M0 ' + height(row.trace, THRESHOLD) + 'H120');
   part('.limit').toggleAttribute('hidden', !row.trace.length);
   const value = part('.value');
   value.replaceChildren();
-  if (row.effect !== undefined && row.effect !== null) {
+  if (run) {
+    put(value, 'b', measured(row.loss)).className = typeof row.loss === 'string' ? 'lost' : '';
+    value.append(' ' + (row.loss_name || 'no loss'));
+    put(value, 'br');
+    value.append('step ' + (row.step === null ? '–' : whole(row.step)));
+    value.title = 'the last loss and step; the line is the loss so far, red where it was not a number';
+  } else if (row.effect !== undefined && row.effect !== null) {
     put(value, 'b', short(row.effect));
     value.append(' limit ' + short(row.threshold));
     put(value, 'br');
@@ -141,11 +157,10 @@ function showRow(key, row) {
   line.heard = row.heard_ms;
 }
 const height = (points, point) => (30 - 28 * Math.min(1, point / Math.max(2 * THRESHOLD, ...points))).toFixed(1);
-const trace = points => {  // right-aligned: the end is now; a short past is stretched
-  const step = 120 / Math.max(points.length, POINTS_MIN);
-  return points.map((point, i) => (i ? 'L' : 'M') + (120 - step * (points.length - 1 - i)).toFixed(1) + ' ' + height(points, point))
-    .join('') + (points.length === 1 ? 'h-3' : '');
-};
+const across = (points, i) => (120 - 120 / Math.max(points.length, POINTS_MIN) * (points.length - 1 - i)).toFixed(1);
+const trace = points => points.map((point, i) => point === null ? '' :  // right-aligned: the end is now; a short past is stretched
+  (i && points[i - 1] !== null ? 'L' : 'M') + across(points, i) + ' ' + height(points, point)).join('') + (points.length === 1 ? 'h-3' : '');
+const gaps = points => points.map((point, i) => point === null ? 'M' + across(points, i) + ' 2V30' : '').join('');
 
 function arrange() {
   // Rows are moved only where they must be, and the focus stays on its stream.
@@ -165,7 +180,7 @@ function showPages() {
   $('after').disabled = last >= found;
   $('empty').hidden = found > 0;
   $('head').hidden = found === 0;
-  $('empty').textContent = look.search || look.state ? 'No stream is like that.' : 'No stream yet. The first batch makes one.';
+  $('empty').textContent = look.search || look.state ? 'No stream is like that.' : 'No stream yet. The first batch, or the first step of a training run, makes one.';
 }
 
 // --- One stream ---
@@ -196,7 +211,7 @@ function fill(panel) {
     item.append(alert.summary.startsWith(detail.stream + ': ') ? alert.summary.slice(detail.stream.length + 2) : alert.summary);
     put(item, 'time', 'since ' + at(alert.started_at_ms));
   }
-  picture(panel, detail.histogram);
+  if (detail.run) curve(panel, detail.run.loss, detail.losses); else picture(panel, detail.histogram);
   const body = part('tbody');
   body.replaceChildren();
   for (const judgement of detail.judgements) {
@@ -210,16 +225,51 @@ function fill(panel) {
     put(line, 'td', worst ? worst.p_value !== null && worst.p_value < 1e-99 ? '<1e-99' : short(worst.p_value) : '–', 'number');
     line.title = judgement.finding;
   }
-  part('.scroll').hidden = !detail.judgements.length;
+  part('table').hidden = !detail.judgements.length;
+  const metrics = detail.run ? Object.entries(detail.run.metrics) : [];
+  part('.metrics').hidden = !metrics.length;
+  part('.metrics').replaceChildren();
+  for (const [name, number] of metrics.slice(0, METRICS_MAX)) {
+    const line = put(part('.metrics'), 'tr');
+    put(line, 'td', name);
+    put(line, 'td', measured(number), typeof number === 'string' ? 'number lost' : 'number');
+  }
+  part('.scroll').hidden = !detail.judgements.length && !metrics.length;
   part('dl').replaceChildren();
-  for (const [term, value] of [['Reference', detail.reference || 'none yet'], ['Rows', whole(detail.rows)],
-    ['Batches', whole(detail.batches)], ['Last event', at(detail.event_time_ms)], ['Partition', detail.topic + '/' + detail.partition]]) {
+  for (const [term, value] of [...detail.run ? aboutRun(detail.run) : aboutStream(detail), ['Last event', at(detail.event_time_ms)],
+    ['Partition', detail.topic + '/' + detail.partition]]) {
     const pair = put(part('dl'), 'div');
     put(pair, 'dt', term);
     put(pair, 'dd', value);
   }
   part('.notes').replaceChildren();
   for (const note of detail.notes) put(part('.notes'), 'li', note);
+}
+const aboutStream = stream => [['Reference', stream.reference || 'none yet'], ['Rows', whole(stream.rows)], ['Batches', whole(stream.batches)]];
+const aboutRun = run => [['Step', run.step === null ? '–' : whole(run.step)], ['Values that were not numbers', whole(run.nonfinite)],
+  ['Commands', run.commands.map(each => each.command + ' × ' + each.times + (each.mode === 'shadow' ? ' in shadow' : '')).join(', ') || 'none'],
+  ['Answers', Object.entries(run.answers).map(([word, times]) => (word === 'none' ? 'not in time' : word) + ' × ' + times).join(', ') || 'none'],
+  ...run.ended === null ? [] : [['Over', run.ended]]];
+function curve(panel, name, losses) {
+  const figure = panel.querySelector('.picture'), known = losses.filter(loss => typeof loss === 'number');
+  figure.querySelector('figcaption').textContent = losses.length ? name : 'No loss to show';
+  figure.classList.toggle('without', !losses.length);
+  figure.querySelector('.legend').hidden = true;
+  if (!losses.length) return figure.querySelector('.bars').replaceChildren();
+  const drawing = copy('numbers'), svg = drawing.firstElementChild, least = Math.min(...known), most = Math.max(...known);
+  const x = i => (520 * i / Math.max(1, losses.length - 1)).toFixed(1);
+  const y = loss => (most > least ? 145 - 140 * (loss - least) / (most - least) : 75).toFixed(1);
+  const finite = loss => typeof loss === 'number';
+  svg.classList.add('curve');
+  svg.querySelector('.reference').setAttribute('d', losses.map((loss, i) => finite(loss) ? '' : 'M' + x(i) + ' 0V150').join(''));
+  svg.querySelector('.window').setAttribute('d', losses.map((loss, i) => !finite(loss) ? '' :
+    (i && finite(losses[i - 1]) ? 'L' : 'M') + x(i) + ' ' + y(loss)).join(''));
+  const texts = drawing.lastElementChild.children;
+  texts[0].textContent = 'first ' + measured(losses[0]);
+  texts[1].textContent = known.length ? 'least ' + measured(least) + ', most ' + measured(most) : '';
+  texts[2].textContent = 'now ' + measured(losses[losses.length - 1]);
+  svg.setAttribute('aria-label', name + ' so far: ' + [...texts].map(text => text.textContent).join(', '));
+  figure.querySelector('.bars').replaceChildren(drawing);
 }
 function picture(panel, histogram) {
   const figure = panel.querySelector('.picture');

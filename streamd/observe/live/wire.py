@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
+from streamd.codec.jsontext import json_number
 from streamd.detectors.histogram import Histogram
 from streamd.model import Alert, JsonValue, Severity
 from streamd.observe.board import Judgement, Place, Standing, StreamView
 from streamd.observe.live.looks import Question
 from streamd.observe.trace import THRESHOLD
 
-STATES = ("critical", "warning", "info", "stale", "quiet", "learning", "unknown")
+STATES = ("critical", "warning", "info", "stale", "quiet", "learning", "ended", "unknown")
 """Worst first. `info` to `critical`: an alert fires. `stale`: silent for much longer than usual. `learning`: not
-judged yet. `unknown`: known by its state or reference, and no batch was heard of it."""
+judged yet. `ended`: a training run that is over. `unknown`: known by its state or reference, and no batch was heard
+of it."""
 
 STALE_SECONDS = 300.0  # at least; and four times as long as is usual between two of its batches
 _STALE_GAPS = 4.0
@@ -29,6 +32,8 @@ def state_of(stream: Standing | StreamView, judged: bool, now: float) -> str:
     """One of STATES, at `now` in epoch seconds."""
     if stream.severity > Severity.NONE:
         return stream.severity.word
+    if stream.ended:
+        return "ended"
     if stream.heard_at is None:
         return "unknown"
     if now - stream.heard_at > max(STALE_SECONDS, _STALE_GAPS * stream.gap_seconds):
@@ -68,7 +73,11 @@ def row(view: StreamView, state: str) -> dict[str, JsonValue]:
         "firing": len(view.firing),
         "since_ms": None if gravest is None else gravest.started_at_ms,
     }
-    if gravest is not None:
+    if view.run is not None:
+        loss = view.run.last_loss
+        line |= {"step": view.run.step, "loss": None if loss is None else json_number(loss)}
+        line |= {"loss_name": view.run.loss, "trace": list(_curve(view.run.losses))}
+    elif gravest is not None:
         line |= {"detector": gravest.detector, "effect": _finite(gravest.effect), "effect_name": gravest.effect_name}
         line["threshold"] = _finite(gravest.threshold)
         line["column"] = gravest.features[0].name if gravest.features else None
@@ -87,6 +96,7 @@ def detail(view: StreamView, histogram: Histogram | None) -> dict[str, JsonValue
     shown = replace(view, firing=tuple(sorted(view.firing, key=_gravity, reverse=True))).as_json()
     shown["key"] = key_of(view.place, view.stream)
     shown["histogram"] = None if histogram is None else _histogram_json(histogram)
+    shown["losses"] = None if view.run is None else [json_number(loss) for loss in view.run.losses]
     return shown
 
 
@@ -104,11 +114,24 @@ def question(view: StreamView) -> Question:
 def _sentence(view: StreamView, worst: Judgement | None) -> str:
     if view.firing:
         return max(view.firing, key=_gravity).summary.removeprefix(f"{view.stream}: ")
+    if view.run is not None and view.run.ended is not None:
+        return f"the run is over: {view.run.ended}"
     if worst is not None:
         return worst.verdict.finding
+    if view.run is not None and view.run.step is not None:
+        return f"nothing found up to step {view.run.step:,}"
     if view.heard_at is None:
         return "this process has heard no batch of it yet"
     return "its reference is there; the first window is filling" if view.reference else "learning what is normal"
+
+
+def _curve(losses: tuple[float, ...]) -> Iterator[int | None]:
+    """The losses as heights in a trace, from the least to twice the threshold; None: not a number, or infinite."""
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    least, most = min(finite, default=0.0), max(finite, default=0.0)
+    for loss in losses:
+        share = (loss - least) / (most - least) if most > least else 0.5
+        yield round(2 * THRESHOLD * share) if math.isfinite(loss) else None
 
 
 def _gravity(alert: Alert) -> tuple[int, float]:
