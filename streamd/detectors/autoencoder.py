@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +14,12 @@ from pydantic import Field
 from streamd.detectors.base import DetectorConfig, Reference, Remembers, State
 from streamd.detectors.histogram import Histogram
 from streamd.detectors.judge import TwoSampleJudge, TwoSampleProfile, TwoSampleSettings
-from streamd.detectors.worst import Judgements, WorstRows
+from streamd.detectors.worst import Judgements, WorstRows, value_of
 from streamd.model import FeatureBatch, Kind, Reading, RowFinding, Verdict
 from streamd.scorers.bundle import Bundle, from_bytes
 from streamd.scorers.dense import DenseAutoencoder, Device
 from streamd.scorers.transform import Inputs, Transform
-from streamd.table import MISSING_CODE, FloatArray, Table
+from streamd.table import FloatArray
 
 SCORE = "reconstruction_error"
 FEATURES_NAMED_MAX = 3  # in the sentence and with each named row
@@ -35,6 +34,7 @@ class AutoencoderConfig(DetectorConfig):
 
     type: Literal["autoencoder"] = "autoencoder"
     needs_fit: ClassVar[bool] = True
+    judges: ClassVar[int] = 1
 
     judge: TwoSampleSettings = TwoSampleSettings()
     """How a window's errors are compared with the reference's."""
@@ -169,11 +169,11 @@ class AutoencoderDetector:
 
         features = profile.transform.features
 
-        def describe(rows: NDArray[np.int64]) -> list[Mapping[str, float | str | None]]:
+        def describe(rows: NDArray[np.int64]) -> list[dict[str, Any]]:
             named = np.zeros((len(rows), min(FEATURES_NAMED_MAX, len(features))), np.int64)
             self._kernels.largest_features(squared, self._starts, rows, named)
             return [
-                {features[i]: _value(batch.table, features[i], row) for i in indices}
+                {"features": {features[i]: value_of(batch.table, features[i], row) for i in indices}}
                 for row, indices in zip(rows.tolist(), named.tolist(), strict=True)
             ]
 
@@ -263,14 +263,3 @@ class Tally(Remembers):
         rows, over = kernels.add_up(squared, errors, start, stop, threshold, self.sums)
         self.rows += rows
         self.over += over
-
-
-def _value(table: Table, name: str, row: int) -> float | str | None:
-    """What the row has in that column; None where it is missing."""
-    if name in table.numeric:
-        value = float(table.numeric[name][row])
-        return value if value == value else None  # NaN alone is not itself
-    column = table.categorical.get(name)
-    if column is None or column.codes[row] == MISSING_CODE:
-        return None
-    return column.categories[int(column.codes[row])]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, JsonValue, model_validator
 
-from streamd.detectors.base import Detector, DetectorConfig, State
+from streamd.detectors.base import Detector, DetectorConfig, Reference, State
+from streamd.detectors.judge import TwoSampleSettings
 from streamd.detectors.river_state import capture, grow, is_generator, reinstate
 from streamd.model import Direction, FeatureBatch, Kind, Verdict, Window
 from streamd.table import FloatArray
@@ -35,7 +36,6 @@ class RiverConfig(DetectorConfig):
     """
 
     type: Literal["river"] = "river"
-    needs_reference: ClassVar[bool] = False
 
     detector: str = "ADWIN"
     """The class: ADWIN, KSWIN, PageHinkley, DummyDriftDetector, NoDrift; HalfSpaceTrees, GaussianScorer,
@@ -52,7 +52,11 @@ class RiverConfig(DetectorConfig):
 
     score_threshold: float | None = Field(default=None, gt=0)
     """For the anomaly detectors, which give scores: the mean score of a batch that matters. Theirs have no
-    common scale, so there is no default."""
+    common scale, so there is no default. HalfSpaceTrees do without: they are shown the reference, their features
+    scaled to its range, and a window's scores are then compared with the reference's."""
+
+    judge: TwoSampleSettings = TwoSampleSettings()
+    """How HalfSpaceTrees without score_threshold compare them."""
 
     values_min: int = Field(default=30, ge=1)
     """Values before the first judgement of a column: what river's own detectors wait for."""
@@ -68,9 +72,11 @@ class RiverConfig(DetectorConfig):
         for name in self.params:
             if name not in known:
                 raise ValueError(f"params.{name}: {self.detector} has no such parameter{_did_you_mean(name, known)}")
-        if _scores(self.detector) != (self.score_threshold is not None):
+        if not self.needs_reference and _scores(self.detector) != (self.score_threshold is not None):
             verb = "needs" if _scores(self.detector) else "finds drift by itself and takes no"
             raise ValueError(f"score_threshold: {self.detector} {verb} score_threshold")
+        if self.needs_reference and "limits" in self.params:
+            raise ValueError("params.limits: the reference gives them; with score_threshold they are yours to give")
         if self.detector == "HalfSpaceTrees" and self.input != "values":
             raise ValueError("input: HalfSpaceTrees scores rows of features; input must be `values`")
         try:
@@ -81,7 +87,20 @@ class RiverConfig(DetectorConfig):
             raise ValueError(f"params: river's {self.detector} refuses them: {error}") from error
         return self
 
+    @property
+    def needs_reference(self) -> bool:  # type: ignore[override]  # of one class of river's, not of all
+        return self.detector == "HalfSpaceTrees" and self.score_threshold is None
+
+    def profile(self, reference: Reference, weights: bytes | None) -> Any:
+        from streamd.detectors.river_trees import learn_reference
+
+        return learn_reference(self.params, self.columns, self.judge, reference)
+
     def build(self, name: str, profile: Any) -> Detector:
+        if self.needs_reference:
+            from streamd.detectors.river_trees import HalfSpaceTreesDetector
+
+            return HalfSpaceTreesDetector(name, self.params, profile)
         return RiverDetector(name, self)
 
 
@@ -116,6 +135,10 @@ class RiverDetector:
     @property
     def nbytes(self) -> int:
         return 64 + sum(judge.nbytes for judge in self._judges.values())
+
+    def take_over(self, before: RiverDetector, columns: Collection[str]) -> None:
+        """See base.ByColumn."""
+        self._judges = {key: judge for key, judge in before._judges.items() if not set(judge.columns) & set(columns)}
 
     def update(self, batch: FeatureBatch) -> tuple[Verdict, ...]:
         """One Verdict on every batch, once a column has seen `values_min` values."""

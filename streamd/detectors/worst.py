@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from streamd.detectors.base import Remembers
 from streamd.model import FeatureBatch, RowFinding
-from streamd.table import FloatArray
+from streamd.table import MISSING_CODE, FloatArray, Table
 
-Describe = Callable[[NDArray[np.int64]], list[Mapping[str, float | str | None]]]
+Describe = Callable[[NDArray[np.int64]], Sequence[Mapping[str, Any]]]
+"""From places in the batch to the fields of a RowFinding other than `id` and `score`."""
 
 
 class WorstRows(Remembers):
@@ -26,12 +27,12 @@ class WorstRows(Remembers):
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.kept: list[dict[str, Any]] = []  # {"id", "score", "features"}
+        self.kept: list[dict[str, Any]] = []  # the fields of RowFindings
 
     def offer(self, scores: FloatArray, batch: FeatureBatch, start: int, describe: Describe) -> None:
         """Look at `scores` (rows,), those of the batch's rows from `start` on. NaN is no score.
 
-        `describe` is asked for the values of the rows that are kept, by their indices in the batch.
+        `describe` is asked about the rows that are kept, by their indices in the batch.
         """
         from streamd.scorers import kernels  # numba, which the command line need not wait for
 
@@ -43,15 +44,15 @@ class WorstRows(Remembers):
         if not len(found):
             return
         values, found = scores[found].tolist(), found + start
-        for row, score, features in zip(found.tolist(), values, describe(found), strict=True):
+        for row, score, described in zip(found.tolist(), values, describe(found), strict=True):
             name = batch.ids[row] if batch.ids is not None else f"{batch.offset}:{row}"
-            self.kept.append({"id": name, "score": score, "features": dict(features)})
+            self.kept.append({"id": name, "score": score, **described})
         self.kept.sort(key=_score, reverse=True)  # stable: what came first stays first
         del self.kept[self.limit :]
 
     def take(self) -> tuple[RowFinding, ...]:
         """The rows kept, and begin anew."""
-        rows = tuple(RowFinding(row["id"], row["score"], row["features"]) for row in self.kept)
+        rows = tuple(RowFinding(**row) for row in self.kept)
         self.kept = []
         return rows
 
@@ -79,3 +80,14 @@ class Judgements(Remembers):
 
 def _score(row: dict[str, Any]) -> float:
     return float(row["score"])
+
+
+def value_of(table: Table, name: str, row: int) -> float | str | None:
+    """What the row has in that column; None where it is missing or no single value."""
+    if name in table.numeric:
+        value = float(table.numeric[name][row])
+        return value if value == value else None  # NaN alone is not itself
+    column = table.categorical.get(name)
+    if column is None or column.codes[row] == MISSING_CODE:
+        return None
+    return column.categories[int(column.codes[row])]

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import pairwise
-from typing import TYPE_CHECKING
-
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from streamd.detectors.autoencoder import AutoencoderConfig
 from streamd.detectors.base import Reference
 from streamd.detectors.dependence import autocorrelation_times, centred_ranks
+from streamd.fitting.base import FitError, unwatched
+from streamd.fitting.reconstruction import DenseLesson
+from streamd.fitting.training import one_thread, train
 from streamd.scorers.bundle import Bundle, to_bytes
-from streamd.scorers.dense import DenseAutoencoder, Layer, layer_widths, reconstruct
+from streamd.scorers.dense import DenseAutoencoder, Layer, layer_widths, usual_activations
 from streamd.scorers.transform import Inputs, Transform, learn_transform
-
-if TYPE_CHECKING:
-    import torch
 
 BLOCKS_MAX = 20
 BLOCKS_MIN = 4
@@ -54,8 +50,11 @@ def fit(config: AutoencoderConfig, reference: Reference) -> bytes:
     inputs = transform(table.take(rows))
     held_out = blocks % 2 == 1
     validating &= ~held_out
-    with _one_thread():
-        layers, epochs = _train(config, inputs[:, ~held_out & ~validating], inputs[:, validating])
+    with one_thread():
+        try:
+            layers, epochs = _train(config, inputs[:, ~held_out & ~validating], inputs[:, validating])
+        except FitError as error:
+            return to_bytes(_empty(transform, f"not fitted: {error}"))
         squared, errors = DenseAutoencoder(layers, "cpu").errors(np.ascontiguousarray(inputs[:, held_out]))
     learned = int(np.count_nonzero(~held_out & ~validating))
     bundle = Bundle(
@@ -118,21 +117,8 @@ def _blocks(rows: int, rows_max: int, count: int) -> tuple[NDArray[np.intp], NDA
     return block[chosen], chosen, (place >= (1 - VALIDATION_SHARE) * length)[chosen]
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums of one order: several threads would split them."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _train(config: AutoencoderConfig, learned: Inputs, validated: Inputs) -> tuple[tuple[Layer, ...], int]:
-    """Adam (Kingma and Ba 2015) on the mean squared error, until `patience_epochs` bring nothing better.
+    """Learn to reconstruct, until `patience_epochs` bring nothing better.
 
     Args:
         learned: (inputs, rows).
@@ -140,42 +126,13 @@ def _train(config: AutoencoderConfig, learned: Inputs, validated: Inputs) -> tup
 
     Returns:
         The layers of the best epoch, and how many epochs there were.
+
+    Raises:
+        FitError: a loss is not finite.
     """
-    import torch
-
     generator = torch.Generator().manual_seed(config.seed)
-    parameters = _first_parameters(layer_widths(len(learned), config.hidden), generator)
-    flat = [parameter for layer in parameters for parameter in layer]
-    optimiser = torch.optim.Adam(flat, lr=config.learning_rate, fused=True)
-    rows, check = torch.from_numpy(np.ascontiguousarray(learned)), torch.from_numpy(np.ascontiguousarray(validated))
-    count = rows.shape[1]
-    step = min(config.batch_rows, count)
-    epochs_max = max(1, min(config.epochs_max, config.steps_max // (count // step)))
-    best, best_loss, best_epoch, epoch = [p.detach().clone() for p in flat], float("inf"), 0, 0
-    for epoch in range(1, epochs_max + 1):
-        shuffled = rows[:, torch.randperm(count, generator=generator)]
-        for start in range(0, count - step + 1, step):
-            batch = shuffled[:, start : start + step]
-            optimiser.zero_grad()
-            torch.nn.functional.mse_loss(reconstruct(parameters, batch), batch).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-        with torch.no_grad():
-            loss = float(torch.nn.functional.mse_loss(reconstruct(parameters, check), check))
-        if loss < best_loss:
-            best, best_loss, best_epoch = [p.detach().clone() for p in flat], loss, epoch
-        elif epoch - best_epoch >= config.patience_epochs:
-            break
-    layers = tuple((best[i].numpy(), best[i + 1].numpy()[:, 0].copy()) for i in range(0, len(best), 2))
-    return layers, epoch
-
-
-def _first_parameters(widths: tuple[int, ...], generator: torch.Generator) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Weights (out, in) drawn uniformly from ±√(6 / (in + out)) (Glorot and Bengio 2010), biases (out, 1) of 0."""
-    import torch
-
-    parameters = []
-    for wide, narrow in pairwise(widths):
-        limit = (6 / (wide + narrow)) ** 0.5
-        weights = (torch.rand(narrow, wide, generator=generator) * 2 - 1) * limit
-        parameters.append((weights.requires_grad_(), torch.zeros(narrow, 1, requires_grad=True)))
-    return parameters
+    widths = layer_widths(len(learned), config.hidden)
+    activations = usual_activations(len(widths) - 1)
+    lesson = DenseLesson(learned, validated, widths, activations, generator, learning_rate=config.learning_rate)
+    epochs = train(lesson, config, generator, unwatched)
+    return lesson.layers(), epochs

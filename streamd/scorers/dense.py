@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamd.scorers.transform import Inputs
 from streamd.table import FloatArray
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     import torch
 
 Device = Literal["auto", "cpu", "cuda"]
+Activation = Literal["leaky_relu", "relu", "tanh", "sigmoid", "linear"]
 Layer = tuple[np.ndarray[tuple[int, int], np.dtype[np.float32]], np.ndarray[tuple[int], np.dtype[np.float32]]]
+ROWS_MAX = 1 << 20  # of one pass: the memory that a batch takes has a bound
 SLOPE = 0.01  # of the leaky rectifier below zero: narrow layers of a plain one die
 
 
@@ -33,44 +36,85 @@ def layer_widths(inputs: int, hidden: Sequence[int]) -> tuple[int, ...]:
     return (inputs, *encoder, *encoder[-2::-1], inputs)
 
 
-def reconstruct(layers: Sequence[tuple[torch.Tensor, torch.Tensor]], inputs: torch.Tensor) -> torch.Tensor:
+def usual_activations(layers: int) -> tuple[Activation, ...]:
+    """Leaky rectifiers, and nothing after the last layer."""
+    rectified: tuple[Activation, ...] = ("leaky_relu",)
+    return (*rectified * (layers - 1), "linear")
+
+
+def activated(hidden: torch.Tensor, activation: Activation) -> torch.Tensor:
+    """In place where it can be: `hidden` is not to be used again."""
+    import torch
+
+    match activation:
+        case "leaky_relu":
+            return torch.nn.functional.leaky_relu(hidden, SLOPE, inplace=True)
+        case "relu":
+            return torch.relu_(hidden)
+        case "tanh":
+            return torch.tanh_(hidden)
+        case "sigmoid":
+            return torch.sigmoid_(hidden)
+    return hidden
+
+
+def reconstruct(
+    layers: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    inputs: torch.Tensor,
+    activations: Sequence[Activation] | None = None,
+) -> torch.Tensor:
     """The network's output for (inputs, rows). Of each layer: weights (out, in), biases (out, 1)."""
     import torch
 
     hidden = inputs
-    for i, (weights, biases) in enumerate(layers):
-        hidden = torch.addmm(biases, weights, hidden)
-        if i + 1 < len(layers):
-            hidden = torch.nn.functional.leaky_relu(hidden, SLOPE, inplace=True)
+    for (weights, biases), activation in zip(layers, activations or usual_activations(len(layers)), strict=True):
+        hidden = activated(torch.addmm(biases, weights, hidden), activation)
     return hidden
 
 
 class DenseAutoencoder:
-    """A fitted network on its device. Immutable but for the buffer through which rows travel to a GPU.
+    """A fitted network on its device. Immutable but for the ferry that brings rows there.
 
     Rows are columns of the matrices, (inputs, rows): it is the faster layout for so narrow a network, and in it
-    the sums of a row are made in the same order whatever else is in the batch. (A matrix of one column is
-    multiplied by another routine, so a single row is sent twice.)
+    the sums of a row are made in the same order whatever else is in the batch.
 
     Args:
         layers: weights (out, in) and biases (out,) of each, float32.
         device: `auto` is CUDA where there is one.
+        activations: of each layer; see `usual_activations`.
+        weights: (inputs,) float32 that the squared errors are multiplied by; 1 when left out.
 
     Raises:
         RuntimeError: `cuda` is asked for and there is none.
     """
 
-    def __init__(self, layers: Sequence[Layer], device: Device = "auto") -> None:
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        device: Device = "auto",
+        activations: Sequence[Activation] | None = None,
+        weights: NDArray[np.float32] | None = None,
+    ) -> None:
         import torch
 
-        wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        self.device = torch.device(wanted)
+        from streamd.scorers.ferry import Ferry
+
+        self._ferry = Ferry(device, rows_axis=1, rows_max=ROWS_MAX)
         self._layers = [
-            (torch.tensor(weights, device=self.device), torch.tensor(biases[:, None], device=self.device))
-            for weights, biases in layers
+            (torch.tensor(matrix, device=self.device), torch.tensor(biases[:, None], device=self.device))
+            for matrix, biases in layers
         ]
-        self._forward = torch.inference_mode()(self._outputs)
-        self._pinned: torch.Tensor | None = None
+        self._activations = activations or usual_activations(len(layers))
+        self._weights = np.ones(len(layers[-1][1]), dtype=np.float32) if weights is None else weights
+
+    @property
+    def device(self) -> torch.device:
+        return self._ferry.device
+
+    @property
+    def shrunk(self) -> bool:
+        """Whether batches are scored in parts, because the device's memory was exhausted."""
+        return self._ferry.shrunk
 
     def errors(self, inputs: Inputs) -> tuple[Inputs, FloatArray]:
         """How far rows are from their reconstructions.
@@ -79,31 +123,14 @@ class DenseAutoencoder:
             inputs: (inputs, rows) float32, one row or more.
 
         Returns:
-            (inputs, rows) squared errors, float32; (rows,) their means, the reconstruction errors.
+            (inputs, rows) squared errors, weighted, float32; (rows,) their means, the reconstruction errors.
         """
         from streamd.scorers import kernels  # numba, which the command line need not wait for
 
-        rows = inputs.shape[1]
-        outputs: Inputs = self._forward(inputs if rows > 1 else np.repeat(inputs, 2, axis=1))
-        squared = outputs if rows > 1 else np.ascontiguousarray(outputs[:, :1])
-        means = np.empty(rows)
-        kernels.squared_errors(inputs, squared, means)
+        squared = self._ferry.carry(self._outputs, inputs)
+        means = np.empty(inputs.shape[1])
+        kernels.squared_errors(inputs, squared, self._weights, means)
         return squared, means
 
-    def _outputs(self, inputs: Inputs) -> Inputs:
-        import torch
-
-        # The one place that waits for the device.
-        return reconstruct(self._layers, self._sent(torch.from_numpy(inputs))).cpu().numpy()
-
-    def _sent(self, rows: torch.Tensor) -> torch.Tensor:
-        """The rows on the device, through pinned memory, from which a GPU copies while the processor goes on."""
-        if self.device.type != "cuda":
-            return rows
-        import torch
-
-        if self._pinned is None or self._pinned.numel() < rows.numel():
-            self._pinned = torch.empty(rows.numel(), dtype=torch.float32, pin_memory=True)
-        staged = self._pinned[: rows.numel()].view(rows.shape)
-        staged.copy_(rows)  # free to overwrite: whoever used it last has waited for the result
-        return staged.to(self.device, non_blocking=True)
+    def _outputs(self, inputs: torch.Tensor) -> torch.Tensor:
+        return reconstruct(self._layers, inputs, self._activations)

@@ -19,6 +19,7 @@ _MATRIX = types.Array(types.float64, 2, "C", readonly=True)  # a batch may be a 
 _VECTOR = types.Array(types.float64, 1, "C", readonly=True)
 _CODES = types.Array(types.int32, 1, "C", readonly=True)
 _INPUTS = types.Array(types.float32, 2, "C", readonly=True)
+_WEIGHTS = types.Array(types.float32, 1, "C", readonly=True)
 _PAIR: Any = types.UniTuple(types.int64, 2)  # type: ignore[no-untyped-call]  # numba is typed in part
 _SLOTS = types.Array(types.int32, 1, "C", readonly=True)
 
@@ -96,9 +97,9 @@ def probability_entropies(probabilities: Any, entropies: Any, winners: Any) -> N
         entropies[i] = max(0.0, entropy)
 
 
-@_compiled(types.void(_MATRIX, _VECTOR, _VECTOR, types.float64, types.float32[:, ::1]))
-def standardise(columns: Any, means: Any, scales: Any, bound: float, out: Any) -> None:
-    """out = (column − mean) / scale, clipped to ±bound; a missing value is the mean. (columns, rows)."""
+@_compiled(types.void(_MATRIX, _VECTOR, _VECTOR, _VECTOR, types.float64, types.float32[:, ::1]))
+def standardise(columns: Any, means: Any, scales: Any, fills: Any, bound: float, out: Any) -> None:
+    """out = (column − mean) / scale, clipped to ±bound; a missing value is the column's fill. (columns, rows)."""
     count, rows = columns.shape
     for j in range(count):
         mean = means[j]
@@ -110,7 +111,7 @@ def standardise(columns: Any, means: Any, scales: Any, bound: float, out: Any) -
             if z > bound:
                 z = bound
             if math.isnan(columns[j, i]):
-                z = 0.0
+                z = fills[j]
             out[j, i] = np.float32(z)
 
 
@@ -125,18 +126,19 @@ def set_ones(codes: Any, slots: Any, out: Any) -> None:
             out[slot, i] = np.float32(1.0)
 
 
-@_compiled(types.void(_INPUTS, types.float32[:, ::1], types.float64[::1]))
-def squared_errors(inputs: Any, outputs: Any, means: Any) -> None:
-    """outputs := (outputs − inputs)², both (inputs, rows); means := those of each row.
+@_compiled(types.void(_INPUTS, types.float32[:, ::1], _WEIGHTS, types.float64[::1]))
+def squared_errors(inputs: Any, outputs: Any, weights: Any, means: Any) -> None:
+    """outputs := weights · (outputs − inputs)², both (inputs, rows); means := those of each row.
 
     A row's sum is made input by input, in single precision: in one order whatever else is in the batch.
     """
     count, rows = inputs.shape
     sums = np.zeros(rows, np.float32)
     for j in range(count):
+        weight = weights[j]
         for i in range(rows):
             error = outputs[j, i] - inputs[j, i]
-            outputs[j, i] = error * error
+            outputs[j, i] = weight * (error * error)
             sums[i] += outputs[j, i]
     for i in range(rows):
         means[i] = sums[i] / np.float32(count)

@@ -25,7 +25,20 @@ from bench_table import Row, machine, print_machine, print_rows
 
 sys.path.append(str(Path(__file__).parents[1] / "support"))  # the brokers and daemons of the tests
 
-PARTS = ("ks", "columns", "codec", "engine", "daemon", "workers", "latency", "streams", "monitor", "start")
+PARTS = (
+    "ks",
+    "columns",
+    "codec",
+    "engine",
+    "daemon",
+    "workers",
+    "latency",
+    "command",
+    "scorers",
+    "streams",
+    "monitor",
+    "start",
+)
 FILE = Path(__file__).parents[2] / "build/bench.json"
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from bench_kafka import PARTITIONS, Watched, kafka, no_kafka
 from bench_load import ROWS, batches
 from bench_table import Row
+from daemons import Daemon
 from kafka import KafkaProducer
 
 P99_LIMIT_MS = 300
@@ -54,15 +55,15 @@ def rows(quick: bool) -> Iterator[Row]:
         p50, p99 = np.percentile(took, [50, 99])
         yield Row(f"produce → alert, p50 of {took.size} alerts, at {load}", "ms", float(p50))
         row = Row(f"produce → alert, p99 of {took.size} alerts, at {load}", "ms", float(p99), limit=P99_LIMIT_MS)
-        yield row if row.met else replace(row, where=_where(watched), next_step=NEXT_STEP)
+        yield row if row.met else replace(row, where=where_time_goes(watched.daemon), next_step=NEXT_STEP)
 
 
-def _where(watched: Watched) -> tuple[str, ...]:
+def where_time_goes(daemon: Daemon) -> tuple[str, ...]:
     """What the daemon says of its own turns."""
     parts = {"a record's judgement": "streamd_processing_seconds", "a poll's delivery": "streamd_delivery_seconds"}
     means = []
     for what, name in parts.items():
-        total, number = watched.daemon.metric(f"{name}_sum"), watched.daemon.metric(f"{name}_count")
+        total, number = daemon.metric(f"{name}_sum"), daemon.metric(f"{name}_count")
         means.append(f"{1000 * total / max(number, 1):.1f} ms on average for {what}")
     return tuple(means)
 

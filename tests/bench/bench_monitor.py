@@ -45,8 +45,8 @@ def rows(quick: bool) -> Iterator[Row]:
             monitor.step(loss=loss)
         return 1000 * (time.process_time() - started)
 
-    # In turns of ten steps, the default between two looks at single tensors, so that each turn has one.
-    turns, steps = (1, 1) if quick else (5, 10)
+    # In turns of 20 steps, the default between two looks at single tensors, so that each turn has one.
+    turns, steps = (1, 1) if quick else (5, 20)
     plain, costs = [], []
     step(None)
     for _ in range(turns):

@@ -17,6 +17,7 @@ WORK = {
     "ks": ("normal, judged", "beside alibi-detect", "lognormal", "Cauchy", "ten values", "100 features"),
     "columns": ("streaming z-score", "streaming entropy"),
     "codec": ("decode JSON columns", "decode Arrow"),
+    "scorers": ("isolation forest", "dense autoencoder"),
     "engine": ("engine alone, JSON", "engine alone, Arrow"),
     "start": ("streamd --help", "without torch", "with torch imported"),
 }

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import chi2 as chi2_distribution
-from scipy.stats import chi2_contingency
+from scipy.stats import chi2_contingency, poisson
 
 from streamd.detectors.base import Reference
 from streamd.detectors.chi2 import Chi2Config, Chi2Detector
-from streamd.detectors.contingency import chi_squared, chi_squared_p_values, total_variation
+from streamd.detectors.contingency import chi_squared, chi_squared_p_values, pooled, total_variation
 from streamd.model import FeatureBatch, Outcome, Verdict, Window
 from streamd.state import pack, unpack
 from streamd.table import Categorical, Table
@@ -213,3 +213,26 @@ def test_a_restored_detector_goes_on_as_if_nothing_had_happened() -> None:
     other.restore(unpack(pack(detector.snapshot())))
     for i, rows in enumerate(batches[5:]):
         assert [v.finding for v in push(other, rows, i)] == [v.finding for v in push(detector, rows, i)]
+
+
+@pytest.mark.slow
+def test_small_windows_of_rare_categories_are_loud_no_more_often_than_the_level_says() -> None:
+    rng = np.random.default_rng(4)
+    shares = 1 / np.arange(1.0, 31.0)
+    shares /= shares.sum()
+    rows = 100_000
+    reference = np.repeat(rng.multinomial(2000, shares, rows // 5), 5, axis=0)
+    window = rng.multinomial(50, shares, rows)
+    found = {
+        "as they are": chi_squared_p_values(*chi_squared(reference, window)),
+        "pooled": chi_squared_p_values(*chi_squared(*pooled(reference, window, np.full(rows, 10.0)))),
+    }
+    assert np.mean(found["as they are"] <= 1e-4) > 1e-3  # what it would be
+    assert np.count_nonzero(found["pooled"] <= 1e-4) <= poisson.ppf(0.999, 1e-4 * rows)
+
+
+def test_a_category_that_takes_over_is_never_pooled_away() -> None:
+    reference, window = np.array([[990, 10, 0]]), np.array([[440, 10, 50]])
+    before, after = pooled(reference, window, np.array([10.0]))
+    assert before.tolist() == [[990, 0, 0, 10]]
+    assert after.tolist() == [[440, 0, 50, 10]]

@@ -6,12 +6,13 @@ import census
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from scipy.stats import binom, ks_2samp, t
+from scipy.stats import beta, binom, ks_2samp, t
 from scipy.stats import entropy as entropy_of
 
 from streamd.detectors.base import Reference
 from streamd.detectors.entropy import CLASS_SHARE, MEAN, SCORE, EntropyConfig, EntropyDetector
 from streamd.detectors.judge import TwoSampleSettings
+from streamd.detectors.shares import DOUBT
 from streamd.model import FeatureBatch, Kind, Verdict
 from streamd.state import pack, unpack
 from streamd.table import Predictions, Table
@@ -101,14 +102,20 @@ def test_a_batch_mean_is_judged_by_the_prediction_interval_of_its_past() -> None
     assert detector.profile is not None
     tau = detector.profile.judge.reference_times[0]
     variance = past.var(ddof=1) + tau * scale**2 / 200
-    expected = (means[59] - past.mean()) / np.sqrt(variance * (1 + 1 / 40))
+    centred = past - past.mean()
+    raw = (centred[1:] @ centred[:-1]) / (centred @ centred)
+    phi = max(raw + (1 + 3 * raw) / 40, 0.0)
+    longer = (1 + phi) / (1 - phi)
+    own = max(1.0, entropies(tables[59]).std() / scale)
+    expected = (means[59] - past.mean()) / (own * np.sqrt(variance * 39 / (40 - longer) * (1 + longer / 40)))
     last = verdicts[-1]
     assert last.columns == (MEAN,)
     assert last.statistics[0] == pytest.approx(expected, rel=1e-9)
     assert last.p_values is not None
     assert last.adjusted is not None
-    assert last.p_values[0] == pytest.approx(2 * t.sf(abs(expected), 39), rel=1e-9)
-    assert last.adjusted[0] == min(1.0, 40 * last.p_values[0])
+    freedom = 40 * (1 - phi**2) / (1 + phi**2) - 1
+    assert last.p_values[0] == pytest.approx(2 * t.sf(abs(expected), freedom), rel=1e-9)
+    assert (last.adjusted[0], last.looks) == (last.p_values[0], 40)
     assert last.effects[0] == pytest.approx(abs(means[59] - past.mean()) / scale, rel=1e-9)
 
 
@@ -163,7 +170,8 @@ def test_the_collapse_of_independent_rows_has_the_binomial_p_value() -> None:
     table = Table(100, predictions=Predictions("probabilities", live))
     (verdict,) = (v for v in judged(built(EntropyConfig(), reference), [table]) if v.test == "binomial")
     assert verdict.p_values is not None
-    assert verdict.p_values[0] == pytest.approx(binom.sf(98, 100, 0.5), rel=1e-9)
+    share = beta.isf(DOUBT, 501, 500)  # of so many in the reference it may be, at most
+    assert verdict.p_values[0] == pytest.approx(binom.sf(98, 100, share) + DOUBT, rel=1e-9)
 
 
 @pytest.mark.parametrize(("usual", "expected"), [(1700, True), (1810, False)])

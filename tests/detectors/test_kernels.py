@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.special import smirnov
 from scipy.stats import ks_2samp, kstwo
 
-from streamd.detectors import kernels, kernels_compare
+from streamd.detectors import kernels, kernels_compare, kolmogorov
 from streamd.detectors.dependence import centred_ranks
 from streamd.detectors.judge import TwoSampleJudge, TwoSampleProfile, TwoSampleSettings
 from streamd.detectors.kernels_compare import NARROW_ROWS_MAX
@@ -190,3 +190,16 @@ def test_warming_up_leaves_nothing_to_compile() -> None:
     kernels.warm_up()
     for loop in (kernels.push, kernels_compare.compare, kernels.count, paths_outside):
         assert not loop._can_compile
+
+
+@pytest.mark.parametrize(("m", "n"), [(3, 3), (8, 8), (15, 10), (30, 15), (2000, 4), (60, 30), (500, 30), (500, 250)])
+def test_quick_p_values_are_at_least_two_thirds_of_the_two_sample_test_down_to_what_budgets_need(
+    m: int, n: int
+) -> None:
+    distances = np.linspace(0.05, 1.0, 39)
+    sizes = np.full(len(distances), float(m)), np.full(len(distances), float(n))
+    quick = kolmogorov.p_values(distances, *sizes, exact=False)
+    exact = np.array([paths_outside(m, n, int(np.ceil(d * m * n - 1e-9))) for d in distances])
+    needed = (exact < 0.05) & (exact > 1e-9)
+    assert (quick[needed] >= exact[needed] * 2 / 3).all()
+    assert quick[-1] > 0 or exact[-1] < 1e-9  # of three rows against three, nothing is sure

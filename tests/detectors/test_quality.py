@@ -96,6 +96,21 @@ def test_missing_values_in_a_tiny_batch_do_not_alarm() -> None:
                              {"country": category([0])}))) == "none"  # fmt: skip
 
 
+def test_a_batch_inside_a_stretch_without_values_is_no_news_where_the_reference_has_such_stretches() -> None:
+    """All of its rows are missing, so that by itself it says nothing of how they come together."""
+    values = np.random.default_rng(0).normal(size=4000)
+    for start in range(0, 4000, 2000):
+        values[start : start + 200] = np.nan
+    reference, gap = Table(4000, {"amount": values}), Table(200, {"amount": np.full(200, np.nan)})
+    found = judge(gap, reference)
+    assert found.p_values is not None
+    assert found.effects[0] > 1
+    assert found.p_values[0] > 0.001
+    [textbook] = [judge(gap, reference, dependence="none").p_values]
+    assert textbook is not None
+    assert textbook[0] < 1e-8
+
+
 def test_a_missing_category_counts_as_missing() -> None:
     table = healthy(200, 5)
     verdict = judge(Table(200, table.numeric, {}, {"country": category([-1, 0, -1, 1] * 50)}))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy import stats
 from scipy.signal import lfilter
 
+from streamd.detectors import kernels_columns
 from streamd.detectors.base import Detector
 from streamd.detectors.kernels_columns import batch_moments, past_moments, remember, value_counts
 from streamd.detectors.zscore import ZscoreConfig
@@ -371,3 +374,66 @@ def test_a_column_takes_less_than_a_kilobyte_and_its_name_is_kept_once_for_all_s
     assert 800 < detectors[0].nbytes / 32 < 1000
     first, second = (detector.snapshot()["_names"] for detector in detectors)
     assert all(a is b for a, b in zip(first, second, strict=True))
+
+
+# --- P-values where the textbook's are wrong: held against simulation --------------------------------
+
+
+def past_of(means: FloatArray, rows: int, squares: FloatArray) -> tuple[FloatArray, int]:
+    """What the kernels say of (columns, batches) past means and the mean squared deviations of their rows."""
+    columns, n = means.shape
+    block = n // 5
+    sums = np.empty((2, columns, 5))
+    sums[0] = block / rows
+    sums[1] = squares.reshape(columns, 5, block).sum(axis=2)
+    place, filled = np.zeros(columns, np.int64), np.full(columns, n, np.int64)
+    return kernels_columns.past_moments(np.ascontiguousarray(means), sums, place, filled, block), n
+
+
+def p_values(means: FloatArray, rows: int, squares: FloatArray, dependent: bool) -> FloatArray:
+    """Of each column's last mean against those before it; `squares` are the mean squared deviations of the rows."""
+    past, n = past_of(means[:, :-1], rows, squares[:, :-1])
+    now = np.stack([np.full(len(means), float(rows)), means[:, -1], squares[:, -1]])
+    centres = np.ones((4, len(means)))
+    centres[:2], centres[2] = past[:2], n
+    _, t, freedom, _ = kernels_columns.standardise(now, centres, past, 30, dependent)
+    return np.asarray(2 * stats.t.sf(np.abs(t), freedom))
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.9, 0.97])
+@pytest.mark.slow
+def test_batch_means_that_depend_on_their_past_are_loud_no_more_often_than_the_level_says(rho: float) -> None:
+    columns, n = 40_000, 100
+    rng = np.random.default_rng(7)
+    means = np.empty((columns, n + 1))
+    means[:, 0] = rng.standard_normal(columns)
+    for i in range(n):
+        means[:, i + 1] = rho * means[:, i] + np.sqrt(1 - rho**2) * rng.standard_normal(columns)
+    squares = np.full((columns, n + 1), 256.0)
+    for level in (1e-2, 1e-3):
+        most = stats.poisson.ppf(0.975, level * columns)
+        assert np.count_nonzero(p_values(means, 256, squares, True) <= level) <= most
+        if rho >= 0.9:
+            assert np.count_nonzero(p_values(means, 256, squares, False) <= level) > most  # the textbook's
+
+
+@pytest.mark.parametrize("name", ["normal", "t5", "lognormal", "rare"])
+@pytest.mark.slow
+def test_means_of_skewed_and_long_tailed_rows_are_loud_no_more_often_than_the_level_says(name: str) -> None:
+    rng = np.random.default_rng(8)
+    draw: dict[str, Callable[[tuple[int, int]], FloatArray]] = {
+        "normal": rng.standard_normal,
+        "t5": lambda shape: rng.standard_t(5, shape),
+        "lognormal": lambda shape: rng.lognormal(size=shape),
+        "rare": lambda shape: (rng.random(shape) < 0.01).astype(np.float64),
+    }
+    rows, pasts, n, each = 32, 400, 100, 2000
+    old, new = draw[name]((pasts * n, rows)), draw[name]((each, rows))
+    before = old.mean(axis=1).reshape(pasts, n), old.var(axis=1).reshape(pasts, n)
+    every = [
+        np.column_stack([np.repeat(past, each, axis=0), np.tile(now, pasts)])
+        for past, now in zip(before, (new.mean(axis=1), new.var(axis=1)), strict=True)
+    ]
+    found = p_values(every[0], rows, every[1], False)
+    assert np.mean(found <= 1e-3) <= 2e-3  # as many as 2,000 batches of their own would be, 500 against 400 pasts
+    assert np.mean(found <= 1e-5) <= 5e-5

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
+import pytest
 
-from streamd.scorers.transform import learn_transform
+from streamd.scorers.transform import Transform, learn_transform
 from streamd.table import Categorical, Table
 
 
@@ -95,3 +97,40 @@ def test_a_row_is_unknown_when_all_of_its_columns_are_missing() -> None:
     nothing = transform.unknown_rows(Table(3))
     assert nothing is not None
     assert nothing.all()
+
+
+def test_min_max_scaling_goes_from_0_to_1_and_a_missing_number_is_the_median_with_an_indicator() -> None:
+    table = Table(5, {"age": np.array([10.0, 12.0, 20.0, math.nan, 30.0]), "whole": np.arange(5.0)})
+    transform = learn_transform(table, 10, 20, scaling="minmax", imputing="median", indicators=True)
+    expected = [[0, 0.1, 0.5, 0.3, 1], [0, 0.25, 0.5, 0.75, 1], [0, 0, 0, 1, 0]]
+    np.testing.assert_allclose(transform(table), expected, atol=1e-7)
+    assert transform.indicated == ("age",)
+    assert transform.owners.tolist() == [0, 1, 0]
+
+
+def test_a_category_that_may_be_missing_has_an_indicator_that_one_never_seen_does_not_set() -> None:
+    table = Table(3, {}, categorical={"country": categorical(["FR", "DE", None])})
+    transform = learn_transform(table, 10, 20, indicators=True)
+    live = Table(3, {}, categorical={"country": categorical(["XX", None, "DE"])})
+    assert transform(live).tolist() == [[0, 0, 1], [0, 0, 0], [0, 1, 0]]
+
+
+def test_the_inputs_of_a_feature_are_summed_with_its_indicator() -> None:
+    table = Table(
+        4,
+        {"age": np.array([1.0, math.nan, 3.0, 4.0]), "whole": np.arange(4.0)},
+        categorical={"country": categorical(["FR", "DE", None, "FR"])},
+    )
+    transform = learn_transform(table, 10, 20, indicators=True)
+    assert transform.features == ("age", "whole", "country")
+    per_input = np.array([[1], [2], [4], [8], [16], [32]])  # age, whole, FR, DE, age missing, country missing
+    assert transform.by_feature(per_input).tolist() == [[17], [2], [44]]
+
+
+def test_a_transform_is_read_again_from_its_parts() -> None:
+    table = Table(3, {"age": np.array([1.0, math.nan, 3.0])}, categorical={"country": categorical(["FR", None, "DE"])})
+    transform = learn_transform(table, 10, 20, scaling="minmax", indicators=True)
+    again = Transform.from_parts(json.loads(json.dumps(transform.described())), transform.tensors())
+    np.testing.assert_array_equal(again(table), transform(table))
+    with pytest.raises(ValueError, match="1 numeric columns have 2 means"):
+        Transform.from_parts(transform.described(), {**transform.tensors(), "transform.means": np.zeros(2)})

@@ -1,0 +1,110 @@
+"""From rows that are mostly normal to a fitted scorer with its threshold: split, learn, hold out, choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamd.fitting.base import FitError, Progress, ScorerSettings, unwatched
+from streamd.fitting.split import Split, split
+from streamd.fitting.thresholds import AnyThreshold, QuantileThreshold, Threshold, choose
+from streamd.scorers import registry
+from streamd.scorers.base import Scorer
+from streamd.scorers.fitted import Fitted, Spotted
+from streamd.table import FloatArray, Table
+
+ROWS_MIN = 20  # of fewer nothing can be held out that says anything
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a scorer is fitted, whichever it is.
+
+    Attributes:
+        threshold: how the row threshold is chosen from the scores of the rows held out.
+        trim: share of the learned rows, those of the highest scores, that a second fit leaves out: data that is
+            called normal is never quite clean.
+    """
+
+    threshold: AnyThreshold = field(default_factory=QuantileThreshold)
+    trim: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A fitted scorer, and what is known of it."""
+
+    fitted: Fitted
+    threshold: Threshold
+    scorer: Scorer
+    split: Split
+    trimmed: int
+
+
+def fit(
+    settings: ScorerSettings,
+    table: Table,
+    labels: NDArray[np.bool_] | None = None,
+    options: FitOptions | None = None,
+    progress: Progress = unwatched,
+) -> Fit:
+    """Learn what normal rows look like, and from which score on one is not.
+
+    Args:
+        table: rows in their order, mostly normal.
+        labels: (rows,) True for what is known to be abnormal. Such rows are never learned from; they help to choose
+            the threshold.
+
+    Raises:
+        FitError: nothing can be learned from these rows.
+    """
+    options = options or FitOptions()
+    if table.rows < ROWS_MIN:
+        raise FitError(f"{table.rows} rows are too few to fit: at least {ROWS_MIN}, some hundreds to be of use")
+    parts = split(table)
+    if labels is not None:
+        parts = Split(
+            parts.learned[~labels[parts.learned]], parts.validating[~labels[parts.validating]], parts.held_out
+        )
+    if not len(parts.learned) or not len(parts.validating):
+        raise FitError("all rows are labelled abnormal: there is nothing normal to learn")
+    learned, validating = table.take(parts.learned), table.take(parts.validating)
+    trimmed = 0
+    first = _loaded(settings, learned, validating, progress)
+    if options.trim:
+        kept, trimmed = _without_worst(first.scorer, learned, options.trim)
+        first = _loaded(settings, kept, validating, progress)
+    scores = first.scorer.score(table.take(parts.held_out)).values
+    known = ~np.isnan(scores)
+    if not known.any():
+        raise FitError("no row that was held out has a score: their columns are all missing")
+    held_labels = None if labels is None else labels[parts.held_out][known]
+    normal = scores[known] if held_labels is None else scores[known][~held_labels]
+    threshold = choose(options.threshold, scores[known], held_labels)
+    note = f"{first.fitted.note}; {len(normal)} rows held out"
+    tail = threshold.tail
+    spot = None if tail is None else Spotted(tail.rate, tail.depth_rows)
+    fitted = replace(first.fitted, calibration=normal, row_threshold=threshold.value, note=note, spot=spot)
+    return Fit(fitted, threshold, first.scorer, parts, trimmed)
+
+
+@dataclass(frozen=True, eq=False)
+class _First:
+    fitted: Fitted
+    scorer: Scorer
+
+
+def _loaded(settings: ScorerSettings, learned: Table, validating: Table, progress: Progress) -> _First:
+    """What was learned, read again from what will be written: no other thing is ever judged with."""
+    result = settings.learn(learned, validating, progress)
+    fitted = Fitted(settings.kind, result.described, result.tensors, np.empty(0), np.inf, result.note)
+    return _First(fitted, registry.load(fitted, "cpu"))
+
+
+def _without_worst(scorer: Scorer, table: Table, share: float) -> tuple[Table, int]:
+    scores: FloatArray = scorer.score(table).values
+    count = int(share * table.rows)
+    worst = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")[:count]
+    return table.take(np.setdiff1d(np.arange(table.rows), worst)), count

@@ -1,0 +1,1 @@
+"""Adversarial networks that score rows: `architecture` says which, `scorer` reads them again."""

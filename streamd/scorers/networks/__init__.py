@@ -1,0 +1,1 @@
+"""The architectures that reconstruct a row, one small module each."""
