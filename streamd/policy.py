@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import asdict
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from streamd.budget import Budget, FalseAlarms, per_ms
 from streamd.detectors.base import State
-from streamd.model import Alert, Ask, ColumnFinding, Command, Kind, Mode, RowFinding, Severity, Verdict, Window
+from streamd.incidents import (
+    Incident,
+    Occasion,
+    PendingCommand,
+    alert_id,
+    duration,
+    empty_verdict,
+    incident_key,
+    is_about,
+    item,
+    kind_of,
+    published,
+    worst_first,
+)
+from streamd.model import Alert, Ask, ColumnFinding, Command, Kind, Mode, Severity, Spending, Verdict
 from streamd.settings import Settings
-from streamd.table import FloatArray
 
 _NO_COMMAND = ("none", "review")  # actions that are for people
 
@@ -23,11 +37,18 @@ Action = Literal["none", "review", "checkpoint", "pause", "reduce_lr", "stop", "
 class PolicySettings(Settings):
     """When a finding becomes an alert, when it ends, and what is asked for."""
 
+    false_alarms: FalseAlarms | None = "1 per 30d"
+    """How many false alarms one stream may raise, over all its detectors and columns, in event time: `1 per 30d`,
+    `2 per 7d`, `1 per 12h`. It says how small a p-value must be, at each judgement: the budget times the time since
+    that detector last judged, shared over the stream's tests. Null: always warning_p_value. Findings without a
+    p-value (a missing column, `cardinality`, `river`, the rules of training) are outside of it."""
+
     info_p_value: float = Field(default=0.05, gt=0, lt=1)
     """Below this, after the correction for many columns, a finding is mild drift: counted and logged, not sent."""
 
     warning_p_value: float = Field(default=0.001, gt=0, lt=1)
-    """At or below this, and with an effect over its threshold, a person should look."""
+    """At or below this, and with an effect over its threshold, a person should look. With `false_alarms` it is what
+    an open incident goes on by, and the most that is let pass at any judgement."""
 
     critical_after: int = Field(default=3, ge=1)
     """Judgements in a row at `warning` or worse that make an incident critical."""
@@ -64,73 +85,59 @@ class PolicySettings(Settings):
         return self
 
 
-@dataclass(slots=True)
-class Incident:
-    """One thing that is or was wrong: one test of one detector on one kind of column.
-
-    quiet ──warning──▶ firing(warning) ──critical_after in a row──▶ firing(critical)
-      ▲                     │                                            │
-      └──── resolve_after calm judgements in a row ◀─────────────────────┘
-    """
-
-    consecutive: int = 0  # judgements in a row at warning or worse
-    calm: int = 0  # judgements in a row below it, while firing
-    firing: int = 0  # the Severity that was published; 0 is none
-    alert_id: str = ""
-    started_at_ms: int = 0
-    resolved_at_ms: int | None = None  # for the cool-down
-    alert: State | None = None  # the last that was published of it while it fires, for who shows what is open
-
-
-@dataclass(slots=True)
-class PendingCommand:
-    """An enforced command that waits for its acknowledgement."""
-
-    command: str
-    deadline_ms: int
-    alert_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Occasion:
-    """The record on which a verdict was given."""
-
-    stream: str
-    topic: str
-    partition: int
-    offset: int
-    event_time_ms: int
-    record_time_ms: int
-    ordinal: int = 0  # of the verdict, among those of the record
-
-
 class Policy:
-    """The grades and the incidents of one stream."""
+    """The grades and the incidents of one stream.
+
+    Args:
+        settings: of the stream.
+        judges: how many (detector, kind, test) of the stream give p-values: they share its budget.
+    """
 
     target_kind: Literal["stream", "run"] = "stream"
 
-    def __init__(self, settings: PolicySettings) -> None:
+    def __init__(self, settings: PolicySettings, judges: int = 1) -> None:
         self._settings = settings
+        rate, highest = settings.false_alarms, settings.warning_p_value
+        self._budget = None if rate is None else Budget(per_ms(rate), judges, highest)
         self._incidents: dict[str, Incident] = {}
         self._pending: dict[str, PendingCommand] = {}
 
-    def severity(self, verdict: Verdict) -> tuple[Severity, NDArray[np.bool_]]:
-        """The grade of one verdict by itself, at most WARNING, and which columns are loud, (columns,)."""
+    def advance(self, event_time_ms: int) -> str | None:
+        """A record of the stream came. Returns what a person should know of its clock, once."""
+        if self._budget is None:
+            return None
+        self._budget.advance(event_time_ms)
+        return self._budget.stopped()
+
+    @property
+    def spending(self) -> Spending | None:
+        """Of the budget of false alarms; None where there is none."""
+        return None if self._budget is None else self._budget.spending
+
+    def severity(self, verdict: Verdict, level: float) -> tuple[Severity, NDArray[np.bool_]]:
+        """The grade of one verdict by itself, at most WARNING, and which columns are loud, (columns,).
+
+        `level`: what an adjusted p-value must be at most.
+        """
         matters = verdict.effects > verdict.effect_threshold
         if verdict.severity is not None:
             return verdict.severity, matters
         if verdict.adjusted is None:
             return (Severity.WARNING if matters.any() else Severity.NONE), matters
-        loud = matters & (verdict.adjusted <= self._settings.warning_p_value)
+        loud = matters & (verdict.adjusted <= level)
         if loud.any():
             return Severity.WARNING, loud
-        mild = verdict.adjusted < self._settings.info_p_value
+        mild = verdict.adjusted < self._settings.info_p_value / verdict.looks
         return (Severity.INFO if mild.any() else Severity.NONE), mild
 
     def grade(self, verdict: Verdict, occasion: Occasion) -> tuple[Severity, list[Alert | Command]]:
         """Grade the verdict, move its incident on, and say what the world should be told."""
-        severity, columns = self.severity(verdict)
-        incident = self._incidents.setdefault(_incident_key(verdict), Incident())
+        key = incident_key(verdict)
+        incident = self._incidents.get(key)
+        if incident is None:
+            incident = self._incidents[key] = Incident()
+        incident.level = self._level(key, incident, verdict)
+        severity, columns = self.severity(verdict, incident.level)
         if severity < Severity.WARNING:
             return severity, self._calm(incident, verdict, occasion)
         incident.consecutive += 1
@@ -142,6 +149,15 @@ class Policy:
         if severity < Severity.CRITICAL and self._cooling_down(incident, occasion):
             return severity, []
         return severity, self._fire(incident, severity, verdict, columns, occasion)
+
+    def _level(self, key: str, incident: Incident, verdict: Verdict) -> float:
+        """What opens an incident is paid for. An open one goes on, grows and ends by the wider line that caps all
+        levels: it is one alarm, and a judgement that comes too soon to have earned much must not end it."""
+        if self._budget is None:
+            return self._settings.warning_p_value / verdict.looks
+        if verdict.adjusted is None or incident.firing:
+            return self._settings.warning_p_value
+        return self._budget.pay(key)
 
     def _calm(self, incident: Incident, verdict: Verdict, occasion: Occasion) -> list[Alert | Command]:
         """A judgement that found nothing to look at: the incident's end comes closer."""
@@ -172,14 +188,14 @@ class Policy:
     ) -> list[Alert | Command]:
         """Publish that the incident began or grew worse, and the command that this asks for."""
         asked = any(
-            other.firing >= severity and self._action(severity, _kind_of(key)) not in _NO_COMMAND
+            other.firing >= severity and self._action(severity, kind_of(key)) not in _NO_COMMAND
             for key, other in self._incidents.items()
         )
         asks = self._asks(severity, verdict, asked, occasion)
         if not incident.firing:
             incident.started_at_ms = occasion.event_time_ms
         incident.firing = int(severity)
-        incident.alert_id = alert_id(occasion, _incident_key(verdict), severity.word)
+        incident.alert_id = alert_id(occasion, incident_key(verdict), severity.word)
         summary = f"{occasion.stream}: {verdict.finding}"
         if severity is Severity.CRITICAL and verdict.severity is None:
             summary += f", {incident.consecutive} judgements in a row"
@@ -200,7 +216,7 @@ class Policy:
     def _resolve(self, incident: Incident, verdict: Verdict, occasion: Occasion, summary: str) -> Alert:
         severity = Severity(incident.firing)
         nothing = np.zeros(len(verdict.columns), dtype=bool)
-        incident.alert_id = alert_id(occasion, _incident_key(verdict), "resolved")
+        incident.alert_id = alert_id(occasion, incident_key(verdict), "resolved")
         alert = self._alert("resolved", severity, incident, verdict, nothing, occasion, summary)
         incident.firing = incident.calm = 0
         incident.alert = None
@@ -217,11 +233,14 @@ class Policy:
         occasion: Occasion,
         summary: str,
     ) -> Alert:
-        worst = _worst_first(verdict, columns)
-        first = worst[0] if worst else _worst_first(verdict, np.ones(len(verdict.columns), dtype=bool))[0]
+        worst = worst_first(verdict, columns)
+        first = worst[0] if worst else worst_first(verdict, np.ones(len(verdict.columns), dtype=bool))[0]
+        decided = status == "firing" and item(verdict.p_values, first) is not None
+        if decided and incident.level < self._settings.warning_p_value:
+            summary += f", alarm level {incident.level:.0e}".replace("e-0", "e-")
         features = tuple(
             ColumnFinding(
-                verdict.columns[i], float(verdict.statistics[i]), _item(verdict.p_values, i), verdict.directions[i]
+                verdict.columns[i], float(verdict.statistics[i]), item(verdict.p_values, i), verdict.directions[i]
             )
             for i in worst[: self._settings.features_max]
         )
@@ -238,7 +257,7 @@ class Policy:
             consecutive=incident.consecutive,
             statistic=float(verdict.statistics[first]),
             threshold=verdict.effect_threshold,
-            p_value=_item(verdict.adjusted, first),
+            p_value=item(verdict.adjusted, first),
             effect_name=verdict.effect_name,
             effect=float(verdict.effects[first]),
             features=features,
@@ -252,6 +271,7 @@ class Policy:
             summary=summary,
             step=verdict.step,
             first_step=verdict.first_step,
+            level=incident.level if decided else None,
         )
 
     def _word(self, severity: Severity, verdict: Verdict) -> str:
@@ -288,28 +308,35 @@ class Policy:
 
     def alarm(self, verdict: Verdict, occasion: Occasion) -> list[Alert | Command]:
         """A finding that is critical at once, whatever came before: it fires, and nothing resolves it but a reset."""
-        incident = self._incidents.setdefault(_incident_key(verdict), Incident())
+        incident = self._incidents.setdefault(incident_key(verdict), Incident())
         incident.consecutive += 1
         columns = np.ones(len(verdict.columns), dtype=bool)
         return self._fire(incident, Severity.CRITICAL, verdict, columns, occasion)
 
     def end(self, verdict: Verdict, occasion: Occasion, reason: str) -> list[Alert]:
         """End the incident that `verdict` is about, if it is open, without a judgement."""
-        incident = self._incidents.get(_incident_key(verdict))
+        incident = self._incidents.get(incident_key(verdict))
         if incident is None or not incident.firing:
             return []
         incident.consecutive = 0
         return [self._resolve(incident, verdict, occasion, f"{occasion.stream}: {reason}")]
 
-    def reset(self, occasion: Occasion, reason: str) -> list[Alert | Command]:
-        """End every incident because a person said so; forget the rest."""
+    def reset(
+        self, occasion: Occasion, reason: str, columns: Collection[str] | None = None, detectors: Collection[str] = ()
+    ) -> list[Alert | Command]:
+        """End every incident because a person said so; forget the rest.
+
+        With `columns` only those that are about them alone, and those of `detectors`.
+        """
         ended: list[Alert | Command] = []
-        for key, incident in self._incidents.items():
+        for key, incident in list(self._incidents.items()):
+            verdict = empty_verdict(key, occasion)
+            if columns is not None and verdict.detector not in detectors and not is_about(incident, columns):
+                continue
             if incident.firing:
-                detector, kind, test = key.rsplit("/", 2)
-                verdict = _empty_verdict(detector, Kind(kind), test, occasion)
-                ended.append(self._resolve(incident, verdict, occasion, f"{occasion.stream}: {detector} {reason}"))
-        self._incidents.clear()
+                summary = f"{occasion.stream}: {verdict.detector} {reason}"
+                ended.append(self._resolve(incident, verdict, occasion, summary))
+            del self._incidents[key]
         return ended
 
     def acknowledge(self, command_id: str) -> bool:
@@ -334,10 +361,11 @@ class Policy:
 
     def open_alerts(self) -> list[Alert]:
         """The last alert of each incident that is open."""
-        return [_alert(incident.alert) for incident in self._incidents.values() if incident.alert is not None]
+        return [published(incident.alert) for incident in self._incidents.values() if incident.alert is not None]
 
     def snapshot(self) -> State:
         return {
+            "budget": None if self._budget is None else self._budget.snapshot(),
             "incidents": {key: asdict(incident) for key, incident in self._incidents.items()},
             "pending": {key: asdict(pending) for key, pending in self._pending.items()},
         }
@@ -345,91 +373,5 @@ class Policy:
     def restore(self, state: State) -> None:
         self._incidents = {key: Incident(**fields) for key, fields in state["incidents"].items()}
         self._pending = {key: PendingCommand(**fields) for key, fields in state["pending"].items()}
-
-
-def _alert(state: State) -> Alert:
-    """The inverse of `asdict`."""
-    return Alert(
-        **{
-            **state,
-            "severity": Severity(state["severity"]),
-            "kind": Kind(state["kind"]),
-            "features": tuple(ColumnFinding(**feature) for feature in state["features"]),
-            "window": Window(**state["window"]),
-            "rows": tuple(RowFinding(**row) for row in state["rows"]),
-        }
-    )
-
-
-def alert_id(occasion: Occasion, what: str, transition: str) -> str:
-    """The same coordinates give the same id, so that a receiver can drop a redelivery.
-
-    >>> here = Occasion("fraud/7", "streamd.features", 3, 142, 0, 0)
-    >>> alert_id(here, "ks/features/ks_2samp", "warning")
-    'bc2def3908a4a93d'
-    """
-    place = f"{occasion.topic}/{occasion.partition}/{occasion.offset}/{occasion.ordinal}"
-    text = "\x1f".join((occasion.stream, what, place, transition))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def duration(seconds: float) -> str:
-    """How long, for people.
-
-    >>> duration(42), duration(90), duration(7200), duration(200_000)
-    ('42 s', '2 min', '2.0 h', '2.3 days')
-    """
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
-
-
-def _incident_key(verdict: Verdict) -> str:
-    return f"{verdict.detector}/{verdict.kind}/{verdict.test}"
-
-
-def _kind_of(incident_key: str) -> Kind:
-    return Kind(incident_key.rsplit("/", 2)[1])
-
-
-def _worst_first(verdict: Verdict, columns: NDArray[np.bool_]) -> list[int]:
-    """Indices of `columns`, largest effect over its threshold first; columns that were not judged come last."""
-    effects = np.where(np.isnan(verdict.effects), -1.0, verdict.effects)
-    order = np.argsort(-effects, kind="stable")
-    return [int(i) for i in order if columns[i]]
-
-
-def _item(values: FloatArray | None, index: int) -> float | None:
-    """A p-value as a number; None where there is none, or where the column was not judged."""
-    if values is None or np.isnan(values[index]):
-        return None
-    return float(values[index])
-
-
-def crashed(detector: str, window: Window) -> Verdict:
-    """The finding that a detector of ours raised on a record."""
-    one = np.array([1.0])
-    finding = f"{detector} crashed on the record at offset {window.first_offset}, which is a dead letter now"
-    columns = (detector,)
-    return Verdict(
-        detector, "crash", Kind.QUALITY, columns, one, None, None, one, "crashes", 0.5, ("changed",), window, finding
-    )
-
-
-def unacknowledged(pending: PendingCommand, window: Window) -> Verdict:
-    """The finding that nobody answered an enforced command in time."""
-    one = np.array([1.0])
-    finding = f"no acknowledgement of {pending.command} (alert {pending.alert_id}) in time"
-    columns = (pending.command,)
-    return Verdict(
-        "commands", "rule", Kind.QUALITY, columns, one, None, None, one, "overdue", 0.5, ("changed",), window, finding
-    )
-
-
-def _empty_verdict(detector: str, kind: Kind, test: str, occasion: Occasion) -> Verdict:
-    """A verdict about nothing, for an incident that ends without a judgement."""
-    nan = np.array([np.nan])
-    window = Window(occasion.offset, occasion.offset, 0)
-    return Verdict(detector, test, kind, ("",), nan, None, None, nan, "none", 0.0, ("changed",), window, "")
+        if self._budget is not None and state.get("budget") is not None:  # none: it was switched on since
+            self._budget.restore(state["budget"])

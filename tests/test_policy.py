@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from streamd.incidents import Occasion
 from streamd.model import Alert, Command, Kind, Severity, Verdict, Window
-from streamd.policy import Occasion, Policy, PolicySettings
+from streamd.policy import Policy, PolicySettings
 from streamd.state import pack, unpack
 
 MINUTE = 60_000
@@ -49,8 +51,8 @@ QUIET = verdict([CHANCE], [0.05])
 class Story:
     """Feeds verdicts to a policy, one a minute of event time, and keeps what it said."""
 
-    def __init__(self, **settings: object) -> None:
-        self.policy = Policy(PolicySettings.model_validate(settings))
+    def __init__(self, judges: int = 1, **settings: object) -> None:
+        self.policy = Policy(PolicySettings.model_validate(settings), judges)
         self.minute = 0
         self.severities: list[Severity] = []
         self.told: list[Alert | Command] = []
@@ -59,6 +61,7 @@ class Story:
         for each in verdicts:
             self.minute += minutes
             time_ms = self.minute * MINUTE
+            self.policy.advance(time_ms)
             severity, told = self.policy.grade(each, Occasion("s", "t", 0, self.minute, time_ms, time_ms))
             self.severities.append(severity)
             self.told += told
@@ -89,20 +92,63 @@ class Story:
     ],
 )
 def test_a_warning_needs_a_small_p_value_and_an_effect(p_value: float, effect: float, expected: Severity) -> None:
-    assert expected == Policy(PolicySettings()).severity(verdict([p_value], [effect]))[0]
+    assert expected == Policy(PolicySettings()).severity(verdict([p_value], [effect]), 0.001)[0]
 
 
 def test_the_p_value_and_the_effect_must_be_those_of_one_column() -> None:
-    assert Policy(PolicySettings()).severity(verdict([SURE, CHANCE], [0.05, 0.9]))[0] == Severity.INFO
+    assert Policy(PolicySettings()).severity(verdict([SURE, CHANCE], [0.05, 0.9]), 0.001)[0] == Severity.INFO
 
 
 def test_a_column_that_was_not_judged_is_no_finding() -> None:
-    assert Policy(PolicySettings()).severity(verdict([np.nan], [np.nan]))[0] == Severity.NONE
+    assert Policy(PolicySettings()).severity(verdict([np.nan], [np.nan]), 0.001)[0] == Severity.NONE
 
 
 def test_a_rule_without_a_p_value_is_decided_by_its_effect() -> None:
-    assert Policy(PolicySettings()).severity(verdict(None, [0.3]))[0] == Severity.WARNING
-    assert Policy(PolicySettings()).severity(verdict(None, [0.1]))[0] == Severity.NONE
+    assert Policy(PolicySettings()).severity(verdict(None, [0.3]), 0.001)[0] == Severity.WARNING
+    assert Policy(PolicySettings()).severity(verdict(None, [0.1]), 0.001)[0] == Severity.NONE
+
+
+def test_the_budget_says_how_small_a_p_value_must_be_and_the_alert_says_so() -> None:
+    level = MINUTE / (30 * 24 * 60 * MINUTE) / 4  # once an hour in the bank at the start is spent
+    for p_value, expected in ((level * 1.01, []), (level * 0.99, [("firing", "warning")])):
+        story = Story(judges=4).then(*[QUIET] * 60, verdict([p_value], [0.5]))
+        assert story.alerts == expected
+    (alert,) = story.told
+    assert isinstance(alert, Alert)
+    assert alert.level == pytest.approx(level)
+    assert alert.summary == "s: c0 drifted up, alarm level 6e-6"
+
+
+def test_without_a_budget_the_line_is_fixed_and_its_looks_are_paid_by_the_detector() -> None:
+    story = Story(false_alarms=None).then(verdict([0.0009], [0.5]))
+    (alert,) = story.told
+    assert isinstance(alert, Alert)
+    assert (alert.level, alert.summary) == (0.001, "s: c0 drifted up")
+    often = replace(verdict([0.0009], [0.5]), looks=1000)
+    assert Story(false_alarms=None).then(often).told == []
+    assert Story(false_alarms=None).then(replace(often, adjusted=np.array([9e-7]))).alerts == [("firing", "warning")]
+
+
+def test_an_open_incident_goes_on_by_the_wider_line_and_costs_nothing() -> None:
+    bunch = [verdict([0.0009], [0.5])] * 5  # at one moment: far too much for the budget to open one
+    story = Story().then(*bunch, minutes=0)
+    assert story.alerts == []
+    story = Story().then(LOUD).then(*bunch, minutes=0)
+    assert story.alerts == [("firing", "warning"), ("firing", "critical")]
+    spending = story.policy.spending
+    assert spending is not None
+    assert spending.judgements == 1
+
+
+def test_what_has_no_p_value_is_outside_of_the_budget() -> None:
+    certain = replace(verdict([0.0], [2.0], kind=Kind.QUALITY), p_values=np.array([np.nan]))
+    story = Story().then(*[QUIET] * 500, minutes=0).then(verdict(None, [0.5], detector="river"), certain, minutes=0)
+    assert [(a.severity, a.level) for a in story.told if isinstance(a, Alert)] == [(Severity.WARNING, None)] * 2
+
+
+def test_a_stream_whose_clock_never_moves_still_hears_what_is_plain() -> None:
+    story = Story().then(*[QUIET] * 1000, verdict([1e-12], [0.5]), minutes=0)
+    assert story.alerts == [("firing", "warning")]
 
 
 def test_mild_drift_is_graded_but_not_told() -> None:
@@ -243,3 +289,4 @@ def test_a_restored_policy_goes_on_as_if_nothing_had_happened() -> None:
         story.policy = Policy(PolicySettings(mode="enforce"))
         story.policy.restore(state)
         assert story.then(*verdicts[cut:]).told == whole.told
+        assert story.policy.spending == whole.policy.spending

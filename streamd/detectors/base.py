@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -31,6 +32,16 @@ class Reference:
     def key(self) -> str:
         """Its name where it is kept."""
         return f"{self.source}-{self.sha256}"
+
+    @property
+    def bundled(self) -> bool:
+        """It is on disk, and need not be kept anywhere else."""
+        return is_bundled(self.key)
+
+
+def is_bundled(key: str) -> bool:
+    """Whether that is the key of a reference from a bundle."""
+    return key.startswith("bundle-")
 
 
 class Detector(Protocol):
@@ -65,6 +76,21 @@ class Readable(Protocol):
         """
 
 
+@runtime_checkable
+class ByColumn(Protocol):
+    """A detector that judges each column by itself, so that some may begin anew while the others go on.
+
+    One that is none, since it judges rows or learns all columns together, begins anew as a whole.
+    """
+
+    def take_over(self, before: Any, columns: Collection[str]) -> None:
+        """Continue from `before`, one of the same class and Config, in all but `columns`.
+
+        Called on a newly built detector, whose reference may lack columns or have new ones, and is the same in all
+        others. `before` is not used any more.
+        """
+
+
 class DetectorConfig(Settings):
     """The base of the Configs. A subclass adds `type: Literal["…"]` and its fields.
 
@@ -76,6 +102,12 @@ class DetectorConfig(Settings):
 
     needs_fit: ClassVar[bool] = False
     """True: `streamd.fitting.fit` must run, off the loop, before `profile`; the engine asks the shell for it."""
+
+    from_bundle: ClassVar[bool] = False
+    """True: its weights are those of the stream's bundle."""
+
+    judges: ClassVar[int] = 0
+    """How many (kind, test) its verdicts with p-values can have: each has a share of the stream's false alarms."""
 
     def profile(self, reference: Reference, weights: bytes | None) -> Any:
         """All that can be prepared from the reference alone. Immutable."""

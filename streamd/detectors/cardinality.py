@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -102,6 +102,11 @@ class CardinalityDetector:
     @property
     def nbytes(self) -> int:
         return 64 + sum(column.nbytes for column in self._columns.values())
+
+    def take_over(self, before: CardinalityDetector, columns: Collection[str]) -> None:
+        """See base.ByColumn."""
+        self._columns = {name: column for name, column in before._columns.items() if name not in columns}
+        self._rows_seen, self._latest_ms = before._rows_seen, before._latest_ms
 
     def update(self, batch: FeatureBatch) -> tuple[Verdict, ...]:
         """A Verdict on every batch, once a column has `min_batches` of past."""

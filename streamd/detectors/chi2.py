@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Literal
 
@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from streamd.detectors.base import Detector, DetectorConfig, Reference
-from streamd.detectors.contingency import chi_squared, chi_squared_p_values, total_variation
+from streamd.detectors.contingency import chi_squared, chi_squared_p_values, pooled, total_variation
 from streamd.detectors.corrections import adjust
 from streamd.detectors.histogram import Histogram, of_categories
-from streamd.detectors.window import SlidingWindow
+from streamd.detectors.window import SlidingWindow, kept_places
 from streamd.detectors.wording import NAMED_MAX, drifted
 from streamd.model import Direction, FeatureBatch, Kind, Reading, Verdict
 from streamd.table import Categorical, FloatArray
 
 MISSING = 2**16 - 1  # in the ring; the slot after a column's last category is for all that the reference lacks
 PRESENT_MIN = 2  # with fewer values in the window or the reference there is no distribution to speak of
+EXPECTED_MIN = 10.0  # effective rows of a category: rarer ones are judged together
 WORK_MAX = 100_000_000  # rows times lags for which a reference's dependence is summed: 0.1 s at most
 NAME_CHARACTERS_MAX = 40  # of an unseen category in a sentence
 CACHED_CATEGORIES_MAX = 4096  # a batch's list of categories is remembered up to this length
@@ -42,6 +43,7 @@ class Chi2Config(DetectorConfig):
     """
 
     type: Literal["chi2"] = "chi2"
+    judges: ClassVar[int] = 1
 
     window_rows: int = Field(default=1000, ge=2)
     """Rows of one window."""
@@ -57,7 +59,8 @@ class Chi2Config(DetectorConfig):
     """How p-values are adjusted for the number of columns."""
 
     dependence: Literal["autocorrelation", "none"] = "autocorrelation"
-    """`autocorrelation` divides the statistic by τ; `none` is the textbook test of scipy."""
+    """`autocorrelation` divides the statistic by τ, and judges rare categories together; `none` is the textbook test
+    of scipy."""
 
     categories_max: int = Field(default=256, ge=2, lt=MISSING)
     """A column with more categories in the reference is not judged: identifiers are new in every window. That
@@ -154,6 +157,12 @@ class Chi2Detector(SlidingWindow):
                 verdicts.append(self._verdict(batch.offset))
         return tuple(verdicts)
 
+    def take_over(self, before: Chi2Detector, columns: Collection[str]) -> None:
+        """See base.ByColumn."""
+        places = kept_places(self._profile.names, before._profile.names, columns)
+        self.carry(before, places)
+        self.unseen = [before.unseen[places[i]] if i in places else [] for i in range(len(self._profile.names))]
+
     def readings(self) -> tuple[Reading, ...]:
         """See base.Readable."""
         if not self.full:
@@ -217,8 +226,11 @@ class Chi2Detector(SlidingWindow):
         distances = total_variation(profile.counts, counts)
         distances[counts.sum(axis=1) < PRESENT_MIN] = np.nan
         statistics, freedom = chi_squared(profile.counts, counts)
+        if config.dependence == "autocorrelation":
+            times = self._times(statistics, freedom)
+            statistics, freedom = chi_squared(*pooled(profile.counts, counts, EXPECTED_MIN * times))
+            statistics /= times
         statistics[np.isnan(distances)] = np.nan
-        statistics /= self._times(statistics, freedom)
         p_values = chi_squared_p_values(statistics, freedom)
         adjusted = adjust(p_values, config.correction)
         directions: tuple[Direction, ...] = tuple("changed" for _ in profile.names)
@@ -246,8 +258,6 @@ class Chi2Detector(SlidingWindow):
         from streamd.detectors import kernels_dependence
 
         times = self._profile.times.copy()
-        if self._profile.config.dependence == "none":
-            return times
         ordered = np.roll(self.ring, -self.oldest, axis=1)  # oldest row first
         for i, codes in enumerate(self._profile.codes):
             if statistics[i] > freedom[i]:  # else its p-value is about a half or more, whatever τ is

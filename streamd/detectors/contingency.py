@@ -37,6 +37,25 @@ def chi_squared(reference: Counts, window: Counts) -> tuple[FloatArray, FloatArr
     return statistics, freedom
 
 
+def pooled(reference: Counts, window: Counts, least: FloatArray) -> tuple[Counts, Counts]:
+    """Both with one category more, which holds all those of which fewer than `least` rows are to be expected.
+
+    Of few rows the statistic is far from its distribution where that matters, in the tail: 50 rows of 30 categories
+    gave p ≤ 1e-5 seventy times too often. With 10 rows each it is right down there (Cochran 1954 asks for 5).
+
+    Args:
+        least: (columns,) expected rows in the smaller side.
+
+    >>> pooled(np.array([[90, 9, 1]]), np.array([[45, 4, 1]]), np.array([2.0]))
+    (array([[90,  9,  0,  1]]), array([[45,  4,  0,  1]]))
+    """
+    sides = np.stack([reference.sum(axis=1), window.sum(axis=1)])  # (2, columns)
+    share = sides.min(axis=0) / np.maximum(sides.sum(axis=0), 1)
+    few = (reference + window) * share[:, None] < least[:, None]
+    rest = [np.where(few, side, 0).sum(axis=1, keepdims=True) for side in (reference, window)]
+    return np.hstack([np.where(few, 0, reference), rest[0]]), np.hstack([np.where(few, 0, window), rest[1]])
+
+
 def chi_squared_p_values(statistics: FloatArray, freedom: FloatArray) -> FloatArray:
     """The chance of statistics this large or larger, (columns,); 1 without freedom, NaN where a statistic is."""
     from scipy.special import chdtrc  # scipy costs more to import than most commands take

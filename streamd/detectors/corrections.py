@@ -16,7 +16,8 @@ def adjust(p_values: FloatArray, method: Correction) -> FloatArray:
 
     Bonferroni bounds the chance of any false alarm at all: min(1, k·p). Benjamini–Hochberg bounds the share
     of false ones among the alarms: the smallest of k·p/rank over this and all larger p-values (Benjamini and
-    Hochberg 1995). NaN is a column that could not be judged: it stays NaN and k does not count it.
+    Hochberg 1995); it keeps a budget of false alarms only where columns are independent or move together. NaN is a
+    column that could not be judged: it stays NaN and k does not count it.
 
     Args:
         p_values: (columns,) in [0, 1] or NaN.

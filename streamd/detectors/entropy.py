@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from sys import intern
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from streamd.detectors.dependence import autocorrelation_times, centred_ranks
 from streamd.detectors.histogram import Histogram
 from streamd.detectors.judge import TwoSampleJudge, TwoSampleProfile, TwoSampleSettings
 from streamd.detectors.past import RollingPast, prediction_p_value
+from streamd.detectors.shares import DOUBT, at_least, largest_shares
 from streamd.detectors.wording import drifted
 from streamd.detectors.worst import Judgements, WorstRows
 from streamd.model import Direction, FeatureBatch, Kind, Reading, Verdict, Window
@@ -40,6 +41,7 @@ class EntropyConfig(DetectorConfig):
     """
 
     type: Literal["entropy"] = "entropy"
+    judges: ClassVar[int] = 3
 
     judge: TwoSampleSettings = TwoSampleSettings()
     """How a window's entropies are compared with the reference's."""
@@ -48,7 +50,8 @@ class EntropyConfig(DetectorConfig):
     """Messages of fewer rows are judged together: the mean of fewer says little, and one class of few is luck."""
 
     past_batches: int = Field(default=100, ge=3)
-    """Batch means remembered. They are also the looks that p-values are corrected for."""
+    """Batch means remembered. They are also the looks among which one false alarm would count: where `false_alarms`
+    is null, a p-value must be this many times smaller."""
 
     past_batches_min: int = Field(default=30, ge=2)
     """Batch means before the first is judged: of fewer the deviation is hardly known."""
@@ -122,16 +125,18 @@ class Block:
         first_offset: of the first record in it; -1 while it is empty.
         rows: those with an entropy.
         total: the sum of the entropies.
+        squares: the sum of their squares.
         counts: (classes,) how many rows were given each class.
     """
 
     first_offset: int
     rows: int
     total: float
+    squares: float
     counts: np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
-EMPTY = Block(-1, 0, 0.0, np.zeros(0, dtype=np.int64))
+EMPTY = Block(-1, 0, 0.0, 0.0, np.zeros(0, dtype=np.int64))
 
 
 class EntropyDetector:
@@ -188,11 +193,11 @@ class EntropyDetector:
         predictions = batch.table.predictions
         assert predictions is not None
 
-        def describe(rows: NDArray[np.int64]) -> list[Mapping[str, float | str | None]]:
+        def describe(rows: NDArray[np.int64]) -> list[Mapping[str, dict[str, float]]]:
             values = predictions.values[rows, :VALUES_NAMED_MAX]
             # The rows are kept, in thousands of streams: one copy of each name is enough.
             names = [intern(f"{predictions.kind}[{i}]") for i in range(values.shape[1])]
-            return [dict(zip(names, row, strict=True)) for row in values.tolist()]
+            return [{"features": dict(zip(names, row, strict=True))} for row in values.tolist()]
 
         named = []
         start = 0
@@ -221,7 +226,7 @@ class EntropyDetector:
         The variance is that of the past means plus what the reference's rows, as dependent as they are, give a
         mean of this many. So a small batch after large ones is not a surprise, nor a rare one among skewed means:
         on dependent healthy rows (AR(1), ρ = 0.97) the past's variance alone raised 5 false alarms in 18,000
-        batches. Each remembered batch was a look, and Bonferroni corrects for all of them.
+        batches. And the interval is as wide as the autocorrelation of the past means makes it.
         """
         mean = block.total / block.rows
         n = len(self.past)
@@ -232,19 +237,22 @@ class EntropyDetector:
         usual, deviation = self.past.mean_and_deviation()
         shift = mean - usual
         expected = profile.scale * math.sqrt(float(profile.judge.reference_times[0]) / block.rows)
-        t, p = prediction_p_value(shift, math.hypot(deviation, expected), n)
+        # Few far rows move the mean and the variance together: see `kernels_columns.standardise`.
+        own = math.sqrt(max(block.squares / block.rows - mean * mean, 0.0))
+        deviation = math.hypot(deviation, expected) * max(1.0, own / profile.scale)
+        t, p = prediction_p_value(shift, deviation, n, self.past.correlation())
         effect = abs(shift) / profile.scale
-        adjusted = min(1.0, p * self.config.past_batches)
-        if not collapsed and (adjusted >= LEARN_BELOW_P or effect <= self.config.past_effect_threshold):
+        chance = p * self.config.past_batches >= LEARN_BELOW_P
+        if not collapsed and (chance or effect <= self.config.past_effect_threshold):
             self.past.learn(mean)
-        return (self._past_verdict(t, p, adjusted, effect, window),)
+        return (self._past_verdict(t, p, effect, window),)
 
-    def _past_verdict(self, t: float, p_value: float, adjusted: float, effect: float, window: Window) -> Verdict:
+    def _past_verdict(self, t: float, p_value: float, effect: float, window: Window) -> Verdict:
         direction: Direction = "up" if t > 0 else "down"
         threshold = self.config.past_effect_threshold
         finding = f"no drift over {window.rows} rows (t={t:.2g} against the past of batch means)"
-        if effect > threshold and adjusted < LEARN_BELOW_P:
-            judged = np.array([t]), np.array([adjusted]), np.array([effect])
+        if effect > threshold and p_value * self.config.past_batches < LEARN_BELOW_P:
+            judged = np.array([t]), np.array([p_value]), np.array([effect])
             finding = drifted((MEAN,), *judged, threshold, (direction,), "t", window.rows)
         return Verdict(
             detector=self.name,
@@ -253,13 +261,14 @@ class EntropyDetector:
             columns=(MEAN,),
             statistics=np.array([t]),
             p_values=np.array([p_value]),
-            adjusted=np.array([adjusted]),
+            adjusted=np.array([p_value]),
             effects=np.array([effect]),
             effect_name="deviations",
             effect_threshold=threshold,
             directions=(direction,),
             window=window,
             finding=_reworded(finding, MEAN, direction),
+            looks=self.config.past_batches,
         )
 
     def _collapse(self, profile: EntropyProfile, block: Block, window: Window) -> Verdict:
@@ -271,7 +280,7 @@ class EntropyDetector:
             usual = profile.class_share(winner)
         collapsed = usual < self.config.collapse_reference_share
         if collapsed:
-            p_value = _tail(int(block.counts[winner]), block.rows, usual, profile.winners == winner)
+            p_value = _tail(int(block.counts[winner]), block.rows, profile.winners == winner)
         said = f"{share:.3g} of {block.rows} predictions are class {winner}"
         return Verdict(
             detector=self.name,
@@ -280,14 +289,14 @@ class EntropyDetector:
             columns=(CLASS_SHARE,),
             statistics=np.array([share]),
             p_values=np.array([p_value]),
-            # Any of the classes might have won, in any of as many batches as the other judgement looks at.
-            adjusted=np.array([min(1.0, p_value * profile.classes * self.config.past_batches)]),
+            adjusted=np.array([min(1.0, p_value * profile.classes)]),  # any of the classes might have won
             effects=np.array([share - usual if collapsed else 0.0]),
             effect_name="class_share_rise",
             effect_threshold=self.config.collapse_share - self.config.collapse_reference_share,
             directions=("up",),
             window=window,
             finding=f"the model collapsed to one class: {said} ({usual:.2g} of the reference)" if collapsed else said,
+            looks=self.config.past_batches,
         )
 
     def readings(self) -> tuple[Reading, ...]:
@@ -299,6 +308,10 @@ class EntropyDetector:
 
     # --- State ---
 
+    def take_over(self, before: EntropyDetector, columns: Collection[str]) -> None:
+        """See base.ByColumn; the columns are features, and this looks at predictions alone."""
+        self.restore(before.snapshot())
+
     def snapshot(self) -> State:
         block = self.block
         return {
@@ -306,7 +319,7 @@ class EntropyDetector:
             "past": self.past.snapshot(),
             "worst": self.worst.snapshot(),
             "judgements": self.judgements.snapshot(),
-            "block": [block.first_offset, block.rows, block.total, block.counts.copy()],
+            "block": [block.first_offset, block.rows, block.total, block.squares, block.counts.copy()],
         }
 
     def restore(self, state: State) -> None:
@@ -315,8 +328,8 @@ class EntropyDetector:
         self.past.restore(state["past"])
         self.worst.restore(state["worst"])
         self.judgements.restore(state["judgements"])
-        first_offset, rows, total, counts = state["block"]
-        self.block = Block(first_offset, rows, total, counts.copy())
+        first_offset, rows, total, squares, counts = state["block"]
+        self.block = Block(first_offset, rows, total, squares, counts.copy())
 
     @property
     def nbytes(self) -> int:
@@ -330,13 +343,14 @@ def _joined(
 ) -> Block:
     """The block with one more message in it."""
     rows = int(counts.sum())
-    total = float(entropies.sum()) if rows == len(entropies) else float(np.nansum(entropies))
+    known = entropies if rows == len(entropies) else entropies[~np.isnan(entropies)]
+    total, squares = float(known.sum()), float(known @ known)
     if block.rows == 0:
-        return Block(offset if block.first_offset < 0 else block.first_offset, rows, total, counts)
+        return Block(offset if block.first_offset < 0 else block.first_offset, rows, total, squares, counts)
     both = np.zeros(max(len(counts), len(block.counts)), dtype=np.int64)
     both[: len(block.counts)] = block.counts
     both[: len(counts)] += counts
-    return Block(block.first_offset, block.rows + rows, block.total + total, both)
+    return Block(block.first_offset, block.rows + rows, block.total + total, block.squares + squares, both)
 
 
 def _reworded(finding: str, column: str, direction: Direction) -> str:
@@ -350,12 +364,12 @@ def _reworded(finding: str, column: str, direction: Direction) -> str:
     return finding.replace(f"{column} {moved}", meaning[direction], 1)
 
 
-def _tail(hits: int, rows: int, share: float, indicator: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:
-    """P(at least `hits` of `rows`) when `share` is usual, both divided by the reference's autocorrelation time.
+def _tail(hits: int, rows: int, indicator: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:
+    """P(at least `hits` of `rows`) by the reference's rows, of which `indicator` says which were hits.
 
-    The binomial tail as a regularised incomplete beta function, which fractions of a row can enter.
+    See `shares`; all rows are divided by the reference's autocorrelation time.
     """
-    from scipy.special import betainc
-
     tau = float(autocorrelation_times(centred_ranks(indicator.astype(np.float64))[None])[0])
-    return float(betainc(hits / tau, (rows - hits) / tau + 1, share))
+    known = np.array([np.count_nonzero(indicator)]) / tau, np.array([len(indicator)]) / tau
+    limits = largest_shares(*known, DOUBT)
+    return float(at_least(np.array([hits]) / tau, np.array([rows]) / tau, limits, DOUBT)[0])

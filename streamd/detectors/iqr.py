@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from streamd.detectors.base import Detector, DetectorConfig, Reference, Remember
 from streamd.detectors.corrections import Correction, adjust
 from streamd.detectors.dependence import autocorrelation_times, centred_ranks
 from streamd.detectors.shares import DOUBT, at_least, largest_shares
+from streamd.detectors.window import kept_places
 from streamd.detectors.wording import drifted
 from streamd.model import Direction, FeatureBatch, Kind, Verdict, Window
 from streamd.table import FloatArray
@@ -33,10 +35,11 @@ class IqrConfig(DetectorConfig):
     >>> wider = FeatureBatch("fraud/7", 0, 0, Table(1000, {"amount": rng.normal(scale=2.0, size=1000)}))
     >>> [verdict] = detector.update(wider)
     >>> verdict.finding
-    'amount changed (share outside=0.17, p=1e-6 over 1000 rows)'
+    'amount changed (share outside=0.17, p=1e-10 over 1000 rows)'
     """
 
     type: Literal["iqr"] = "iqr"
+    judges: ClassVar[int] = 1
 
     window_rows: int = Field(default=1000, ge=10)
     """Rows of one window. Windows do not overlap, since overlapping looks multiply false alarms."""
@@ -139,6 +142,13 @@ class IqrDetector(Remembers):
                 verdicts.append(self._judge(batch.offset))
                 self._held = 0
         return tuple(verdicts)
+
+    def take_over(self, before: IqrDetector, columns: Collection[str]) -> None:
+        """See base.ByColumn."""
+        self._sides[:] = MISSING
+        for place, former in kept_places(self._profile.names, before._profile.names, columns).items():
+            self._sides[place] = before._sides[former]
+        self._held, self._first_offset = before._held, before._first_offset
 
     def _judge(self, offset: int) -> Verdict:
         config, profile = self._config, self._profile

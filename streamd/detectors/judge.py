@@ -10,6 +10,7 @@ A stream keeps the ring and nothing else, two bytes a value: 64 KB for 32 column
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +20,7 @@ from pydantic import Field
 from streamd.detectors.corrections import adjust
 from streamd.detectors.dependence import SHORT_ROWS_MAX, autocorrelation_times, centred_ranks
 from streamd.detectors.histogram import Histogram, of_numbers
-from streamd.detectors.window import SlidingWindow
+from streamd.detectors.window import SlidingWindow, kept_places
 from streamd.detectors.wording import drifted
 from streamd.model import Direction, Kind, Reading, Verdict
 from streamd.settings import Settings
@@ -124,7 +125,7 @@ class TwoSampleJudge(SlidingWindow):
     'no drift over 1000 rows (largest KS D=0.025 in amount)'
     >>> (verdict,) = judge.update(normal[:, :1000] + 1, offset=2)
     >>> verdict.finding
-    'amount drifted up (KS D=0.39, p=4e-85 over 1000 rows)'
+    'amount drifted up (KS D=0.39, p=5e-85 over 1000 rows)'
     """
 
     def __init__(self, detector: str, kind: Kind, profile: TwoSampleProfile) -> None:
@@ -154,6 +155,10 @@ class TwoSampleJudge(SlidingWindow):
             if due:
                 verdicts.append(self._verdict(offset))
         return verdicts
+
+    def take_over(self, before: TwoSampleJudge, columns: Collection[str]) -> None:
+        """See base.ByColumn."""
+        self.carry(before, kept_places(self._profile.names, before._profile.names, columns))
 
     def readings(self) -> tuple[Reading, ...]:
         """See base.Readable."""

@@ -131,7 +131,9 @@ def standardise(
 
     With φ the lag-1 autocorrelation of the past means (less its bias, Kendall 1954), τ = (1 + φ)/(1 − φ) is how
     many of them tell as much as one independent one, and (1 + φ²)/(1 − φ²) the same for their variance
-    (Bayley and Hammersley 1946). A batch of fewer rows than the past ones has a mean that varies more.
+    (Bayley and Hammersley 1946). A batch of fewer rows than the past ones has a mean that varies more. So has one
+    whose own rows vary more: few far rows move the mean and the variance together, and a mean over its own deviation
+    keeps the tails of a normal one where rows are skewed or long-tailed (Efron 1969).
 
     Args:
         now: (3, columns) what `batch_moments` says of the batch.
@@ -151,10 +153,13 @@ def standardise(
         centre, scale, n = centres[0, i], centres[1, i], centres[2, i]
         if not (count > 0 and n >= least and math.isfinite(mean + square + centre + scale)):
             continue
+        own = 1.0
         if scale <= FLAT * abs(centre):
             scale = math.sqrt(square / count)  # a past that never moved: the batch's own rows say how far is far
         else:
             scale *= math.sqrt(max(1.0, past[3, i] / count))
+            if 0.0 < past[4, i] < square:
+                own = math.sqrt(square / past[4, i])
         shift = mean - centre
         phi = min(max(past[2, i] + (1.0 + 3.0 * past[2, i]) / n, 0.0), PHI_MAX) if dependent else 0.0
         tau, tau_variance = (1.0 + phi) / (1.0 - phi), (1.0 + phi * phi) / (1.0 - phi * phi)
@@ -162,7 +167,7 @@ def standardise(
         widening = math.sqrt((n - 1.0) / max(n - tau, 1.0) * (1.0 + centres[3, i] * tau / n))
         spread = math.sqrt(max(past[4, i] + past[1, i] * past[1, i], square))
         out[0, i] = _ratio(shift, scale)
-        out[1, i] = _ratio(shift, scale * widening)
+        out[1, i] = _ratio(shift, scale * widening * own)
         out[2, i] = max(n / tau_variance - 1.0, 1.0)
         out[3, i] = abs(_ratio(shift, spread))
     return out

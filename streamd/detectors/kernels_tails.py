@@ -16,6 +16,7 @@ HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 FEW = 140  # rows of one sample: up to here Pelz and Good's series has fewer than 12 digits everywhere
 SMIRNOV_MIN = 2.2  # n·D²: above, the two one-sided tails do not overlap to 15 digits (Simard and L'Ecuyer 2011)
 LONE_MAX = 0.18  # n·D²: below, the second eigenvalue of Durbin's matrix changes less than 1e-13
+FEW_EFFECTIVE = 20  # rows of one sample that others stand for: below, the one-sample tail ends too soon, at D = 1 at 0
 NODES_MIN = 160  # of a sum over n terms
 NEGLIGIBLE = 1e-17
 
@@ -165,6 +166,10 @@ def kolmogorov_tails(
             p_values[i] = np.nan
         elif exact and max(m, n) <= EXACT_ROWS_MAX:
             p_values[i] = paths_outside(int(m), int(n), int(np.rint(d * m * n)))
+        elif not exact and min(m, n) < FEW_EFFECTIVE:
+            few, more = max(int(min(m, n)), 1), min(max(int(max(m, n)), 1), EXACT_ROWS_MAX)
+            p_values[i] = paths_outside(more, few, int(d * few * more + 1e-9))  # rounded down: p no smaller than it is
         else:
             rows = max(int(np.rint(m * n / (m + n))), 1)
-            p_values[i] = textbook_tail(rows, d) if exact else kolmogorov_tail(rows, d)
+            # Two samples' distances are steps apart: half a step back, or far tails come out two times too small.
+            p_values[i] = textbook_tail(rows, d) if exact else kolmogorov_tail(rows, d - 0.5 / max(m, n))

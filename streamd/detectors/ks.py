@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import ClassVar, Literal
 
 from streamd.detectors.base import Detector, DetectorConfig, Reference, State
 from streamd.detectors.histogram import Histogram
@@ -29,10 +30,11 @@ class KsConfig(DetectorConfig, TwoSampleSettings):
     >>> shifted = Table(1000, {"amount": rng.normal(1.0, 1.0, 1000), "age": rng.normal(size=1000)})
     >>> (verdict,) = detector.update(FeatureBatch("fraud/7", 0, 12, shifted))
     >>> verdict.finding
-    'amount drifted up (KS D=0.37, p=3e-78 over 1000 rows)'
+    'amount drifted up (KS D=0.37, p=4e-78 over 1000 rows)'
     """
 
     type: Literal["ks"] = "ks"
+    judges: ClassVar[int] = 2
 
     columns: tuple[str, ...] = ("*",)
     """Which columns, by name or pattern (`amount`, `pixel*`, `logits*`): all by default."""
@@ -108,6 +110,11 @@ class KsDetector:
 
     def histogram(self, column: str) -> Histogram | None:
         return self._features.histogram(column) or self._predictions.histogram(column)
+
+    def take_over(self, before: KsDetector, columns: Collection[str]) -> None:
+        """See base.ByColumn."""
+        self._features.take_over(before._features, columns)
+        self._predictions.take_over(before._predictions, ())
 
     def snapshot(self) -> State:
         return {"features": self._features.snapshot(), "predictions": self._predictions.snapshot()}

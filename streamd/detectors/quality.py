@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -40,6 +40,7 @@ class QualityConfig(DetectorConfig):
     """
 
     type: Literal["quality"] = "quality"
+    judges: ClassVar[int] = 1
 
     missing_ratio: float = Field(default=2.0, ge=1)
     """The share of missing values must be more than this many times the reference's."""
@@ -51,8 +52,8 @@ class QualityConfig(DetectorConfig):
     """Rows under which shares and constants are not judged: of ten rows nothing can be said."""
 
     looks: int = Field(default=1000, ge=1)
-    """Batches among which one false alarm would count, since every single batch is judged: p-values are
-    multiplied by it, as by the number of columns and tests."""
+    """Batches among which one false alarm would count, since every single batch is judged: where `false_alarms` is
+    null, a p-value must be this many times smaller."""
 
     sum_tolerance: float = Field(default=1e-3, gt=0)
     """Probabilities of a row may miss 1 by this much: 16-bit floats of many classes do."""
@@ -65,7 +66,7 @@ class QualityConfig(DetectorConfig):
     A quarter of an hour is three missed batches of a five-minute job, and longer than a deployment."""
 
     def profile(self, reference: Reference, weights: bytes | None) -> QualityProfile:
-        tests = TESTS * (len(reference.table.numeric) + len(reference.table.categorical)) * self.looks
+        tests = TESTS * (len(reference.table.numeric) + len(reference.table.categorical))
         doubt = DOUBT / max(tests, 1)
         return profile_of(reference.table, doubt, self.sum_tolerance, self.dependence == "autocorrelation")
 
@@ -109,6 +110,9 @@ class QualityDetector:
     @property
     def nbytes(self) -> int:
         return 64
+
+    def take_over(self, before: QualityDetector, columns: Collection[str]) -> None:
+        """See base.ByColumn; there is nothing to take over."""
 
     def update(self, batch: FeatureBatch) -> tuple[Verdict, ...]:
         """One Verdict."""
@@ -196,11 +200,11 @@ class QualityDetector:
 
     def _missing(self, table: Table, place: int, count: float, effect: float) -> _Finding:
         profile, name, rows = self._profile, self._columns[place], float(table.rows)
-        tau = 1.0
-        if self._config.dependence == "autocorrelation" and name in table.numeric:
-            tau = autocorrelation_time(np.isnan(table.numeric[name]).astype(np.float64))
-        elif self._config.dependence == "autocorrelation" and name in table.categorical:
-            tau = autocorrelation_time((table.categorical[name].codes < 0).astype(np.float64))
+        tau = float(profile.missing_times[place])  # a batch in which all are missing tells nothing of clusters
+        if self._config.dependence == "autocorrelation":
+            column = table.numeric.get(name)
+            gone = np.isnan(column) if column is not None else table.categorical[name].codes < 0
+            tau = max(tau, autocorrelation_time(gone.astype(np.float64)))
         p_value = self._tail(count / tau, rows / tau, profile.missing_limits[place])
         text = f"{name}: {_percent(count / rows)} of values missing (reference {_percent(profile.missing[place])})"
         return _Finding(name, count / rows, p_value, effect, "up", text)
@@ -244,15 +248,16 @@ class QualityDetector:
         k = len(columns)
         statistics, p_values, adjusted, effects = np.zeros(k), np.ones(k), np.ones(k), np.zeros(k)
         directions: list[Direction] = ["changed"] * k
-        family = TESTS * max(len(self._columns), 1) * self._config.looks
-        ordered = sorted(findings, key=lambda f: (min(f.effect, 1.0) if _sure(f, family) else 0.0, f.effect))
+        family = TESTS * max(len(self._columns), 1)
+        sure = [finding for finding in findings if _sure(finding, family * self._config.looks)]
+        ordered = sorted(findings, key=lambda f: (min(f.effect, 1.0) if f in sure else 0.0, f.effect))
         for finding in ordered:  # the gravest last, so that it stays
             i = columns.index(finding.column)
             statistics[i], p_values[i], effects[i] = finding.statistic, finding.p_value, finding.effect
             adjusted[i] = 0.0 if np.isnan(finding.p_value) else min(finding.p_value * family, 1.0)
             directions[i] = finding.direction
         rows = batch.table.rows
-        named = [finding.text for finding in reversed(ordered) if _sure(finding, family)]
+        named = [finding.text for finding in reversed(ordered) if finding in sure]
         more = len(named) - NAMED_MAX
         text = "; ".join(named[:NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
         return Verdict(
@@ -269,6 +274,7 @@ class QualityDetector:
             directions=tuple(directions),
             window=Window(batch.offset, batch.offset, rows),
             finding=text or _as_expected(rows),
+            looks=self._config.looks,
         )
 
     def _quiet_verdict(self, batch: FeatureBatch) -> Verdict:
@@ -289,6 +295,7 @@ class QualityDetector:
             directions,
             window,
             _as_expected(rows),
+            looks=self._config.looks,
         )
 
 

@@ -21,6 +21,7 @@ class QualityProfile:
         names, categorical: the columns' names.
         arrays: n-dimensional features and the shape of a row.
         missing: (k,) share of missing values.
+        missing_times: (k,) τ of being missing.
         missing_limits: (k,) its upper confidence limit at 1 − doubt.
         commonest_limits: (k,) upper confidence limit of the commonest value's share; 1 for a constant column.
         times: (k,) τ of the column.
@@ -34,6 +35,7 @@ class QualityProfile:
     categorical: tuple[str, ...]
     arrays: dict[str, tuple[int, ...]]
     missing: FloatArray
+    missing_times: FloatArray
     missing_limits: FloatArray
     commonest_limits: FloatArray
     times: FloatArray
@@ -66,6 +68,7 @@ def profile_of(table: Table, doubt: float, sum_tolerance: float, dependent: bool
         categorical=tuple(table.categorical),
         arrays={name: array.shape[1:] for name, array in table.arrays.items()},
         missing=missing / max(table.rows, 1),
+        missing_times=gone_times,
         missing_limits=largest_shares(missing / gone_times, table.rows / gone_times, doubt),
         commonest_limits=largest_shares(commonest / times, present / times, doubt),
         times=times,

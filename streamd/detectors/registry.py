@@ -17,6 +17,7 @@ from streamd.detectors.iqr import IqrConfig
 from streamd.detectors.ks import KsConfig
 from streamd.detectors.quality import QualityConfig
 from streamd.detectors.river import RiverConfig
+from streamd.detectors.scorer import ScorerConfig
 from streamd.detectors.zscore import ZscoreConfig
 
 AnyDetectorConfig = Annotated[
@@ -28,6 +29,7 @@ AnyDetectorConfig = Annotated[
     | CardinalityConfig
     | QualityConfig
     | AutoencoderConfig
+    | ScorerConfig
     | RiverConfig,
     Field(discriminator="type"),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -53,6 +54,17 @@ class SlidingWindow(Remembers):
         """Where in the ring the oldest row of a full window is."""
         return self.seen % self.window_rows
 
+    def carry(self, before: SlidingWindow, places: Mapping[int, int]) -> None:
+        """Take over columns from another window: place here → place there. The others have been missing so far.
+
+        What is missing is the largest number of the ring's type.
+        """
+        missing, missing_before = (np.iinfo(window.ring.dtype).max for window in (self, before))
+        self.ring[:] = missing
+        for place, former in places.items():
+            self.ring[place] = np.where(before.ring[former] == missing_before, missing, before.ring[former])
+        self.first_offsets, self.seen = before.first_offsets.copy(), before.seen
+
     def cuts(self, rows: int) -> list[tuple[int, int, bool]]:
         """Parts of a batch of `rows`: first row, row after the last, and whether a judgement is due then."""
         past = self.seen - self.window_rows
@@ -80,3 +92,9 @@ class SlidingWindow(Remembers):
         judged, left = divmod(self.seen - self.window_rows, self.stride_rows)
         assert left == 0, self.seen
         return Window(int(self.first_offsets[judged % len(self.first_offsets)]), offset, self.window_rows)
+
+
+def kept_places(names: Sequence[str], before: Sequence[str], columns: Collection[str]) -> dict[int, int]:
+    """Where the columns that both have, less `columns`, are among `names`, and where they are among `before`."""
+    former = {name: place for place, name in enumerate(before)}
+    return {i: former[name] for i, name in enumerate(names) if name in former and name not in columns}
