@@ -13,7 +13,7 @@ import orjson
 
 from streamd import __version__
 
-SCHEMAS = ("feature_batch", "telemetry", "reset", "ack", "alert", "command")
+SCHEMAS = ("feature_batch", "telemetry", "reset", "ack", "end", "alert", "command")
 
 _JSON = "application/json"
 _DRAFT = "application/schema+json;version=draft-07"
@@ -38,8 +38,8 @@ _CHANNELS = (
     _Channel(
         "telemetry",
         "receive",
-        "Training runs and their acknowledgements. Key: the run.",
-        ("telemetry", "ack"),
+        "Training runs, their acknowledgements and their ends. Key: the run.",
+        ("telemetry", "ack", "end"),
     ),
     _Channel(
         "alerts", "send", "What was found. Key: the stream. Read it with isolation.level=read_committed.", ("alert",)
@@ -98,7 +98,7 @@ def document(topics: Mapping[str, str]) -> dict[str, Any]:
 
 def _messages() -> dict[str, Any]:
     messages = {name: _json_message(name) for name in SCHEMAS}
-    for name in ("feature_batch", "telemetry", "reset", "ack"):
+    for name in ("feature_batch", "telemetry", "reset", "ack", "end"):
         messages[name]["headers"] = _headers(_INPUT_HEADERS)
     for name, kind in (("alert", "alert"), ("command", "command")):
         messages[name]["headers"] = _headers(_EVENT_HEADERS | {"ce_type": f"`io.streamd.{kind}.v1`."})

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
+from math import isfinite
 from typing import Literal
 
 from streamd.codec.decode import decode
 from streamd.codec.limits import Limits
-from streamd.detectors.base import Detector, DetectorConfig, Readable, Reference, State
+from streamd.detectors.base import Detector, DetectorConfig, Readable, Reference, State, is_bundled
 from streamd.detectors.histogram import Histogram, Pictured
 from streamd.detectors.quality import QualityConfig, no_data_verdict
 from streamd.engine_settings import EngineSettings, StreamSettings
 from streamd.errors import InvalidRecord, Reason, StreamdError
+from streamd.incidents import Occasion, crashed, unacknowledged
 from streamd.model import (
     Acknowledgement,
     BatchJudged,
@@ -24,20 +27,21 @@ from streamd.model import (
     Outcome,
     ReferencePart,
     Reset,
+    RunEnded,
     RunJudged,
     Severity,
     StreamChanged,
     Telemetry,
     TelemetryCounted,
     TelemetryPoint,
+    Undo,
     Verdict,
     Window,
 )
-from streamd.policy import Occasion, crashed, unacknowledged
 from streamd.profiles import Profiles
 from streamd.run import RuleCrashError, Run
 from streamd.snapshots import SavedStream, Snapshots
-from streamd.stream import Kept, Stream, keep_reference, keep_weights
+from streamd.stream import Kept, Stream, fit_key, keep_reference, keep_weights
 
 _RECOUNT_EVERY_BATCHES = 64  # memory of a stream grows with what it has seen; counting it costs some microseconds
 
@@ -119,20 +123,27 @@ class PartitionEngine:
                     return self._collect(observation, envelope)
                 case Reset():
                     return self._reset(observation, envelope)
+                case Undo():
+                    return self._undo(observation, envelope)
                 case Acknowledgement():
                     return self._acknowledge(observation)
                 case Telemetry():
                     return self._follow(observation, envelope)
+                case RunEnded():
+                    return self._end(observation, envelope)
         except InvalidRecord as error:
             return [DeadLetter(envelope, error.reason.stage, error.reason, error.detail)]
 
     def _judge(self, batch: FeatureBatch, envelope: Envelope, shown: bool) -> list[Effect]:
         stream, effects = self._stream(batch.stream)
         effects += self._heard(stream, batch.event_time_ms, envelope)
+        if (stopped := stream.policy.advance(batch.event_time_ms)) is not None:
+            effects.append(StreamChanged(stream.name, "still", stopped))
         outcomes: list[Outcome] = []
         severities: list[Severity] = []
+        visible = stream.visible(batch)
         for name, detector in stream.detectors.items():
-            for verdict in _judged(name, detector, batch):
+            for verdict in _judged(name, detector, visible):
                 occasion = self._occasion(batch.stream, batch.event_time_ms, envelope, len(severities))
                 severity, told = stream.policy.grade(verdict, occasion)
                 outcomes.append(verdict)
@@ -140,12 +151,14 @@ class PartitionEngine:
                 effects += told
             if shown and isinstance(detector, Readable):
                 outcomes += detector.readings()
-        effects.append(
-            BatchJudged(batch.stream, batch.event_time_ms, batch.table.rows, tuple(outcomes), tuple(severities))
-        )
+        spending = stream.policy.spending
+        judged = tuple(outcomes), tuple(severities), spending
+        effects.append(BatchJudged(batch.stream, batch.event_time_ms, batch.table.rows, *judged))
         # A batch that alarmed never becomes part of a reference.
         if max(severities, default=Severity.NONE) < Severity.WARNING and stream.learn_first_rows(batch):
             effects += self._reference_taken(stream)
+        else:
+            effects += self._train(stream)  # a detector that came with a new configuration
         self._count(stream)
         return effects
 
@@ -177,8 +190,18 @@ class PartitionEngine:
             verdicts, severities = zip(*found[name], strict=True) if name in found else ((), ())
             last = points[-1]
             effects.append(TelemetryCounted(name, len(points)))
-            effects.append(RunJudged(name, last.event_time_ms, last.step, metrics, verdicts, severities))
+            nonfinite = sum(not isfinite(value) for point in points for value in point.metrics.values())
+            effects.append(RunJudged(name, last.event_time_ms, last.step, metrics, verdicts, severities, nonfinite))
         return effects
+
+    def _end(self, ended: RunEnded, envelope: Envelope) -> list[Effect]:
+        run = self._streams.get(ended.run)
+        if run is None:
+            return [StreamChanged(ended.run, "ended", "nothing was known of it")]
+        assert isinstance(run, Run), ended.run
+        self._snapshots.touch(run)
+        occasion = self._occasion(ended.run, ended.event_time_ms, envelope)
+        return [*run.end(ended, occasion), StreamChanged(ended.run, "ended", ended.outcome)]
 
     def _collect(self, part: ReferencePart, envelope: Envelope) -> list[Effect]:
         stream, effects = self._stream(part.batch.stream)
@@ -190,17 +213,22 @@ class PartitionEngine:
         self._count(stream, anew=True)
         return effects
 
-    def _reference_taken(self, stream: Stream) -> list[Effect]:
-        """Tell of the new reference and queue the detectors that must be trained on it."""
+    def _reference_taken(self, stream: Stream, how: str = "") -> list[Effect]:
+        """Tell of the new reference, and train on it what must be."""
         reference = stream.reference
         assert reference is not None
-        effects: list[Effect] = [
-            StreamChanged(stream.name, "reference", _described(reference)),
-            keep_reference(reference),
-        ]
-        for name, config in stream.settings.detectors.items():
-            if not config.needs_fit:
-                continue
+        effects: list[Effect] = [StreamChanged(stream.name, "reference", _described(reference) + how)]
+        if not reference.bundled:
+            effects.append(keep_reference(reference))
+        return effects + self._train(stream)
+
+    def _train(self, stream: Stream) -> list[Effect]:
+        """Queue the detectors that must be trained on the stream's reference."""
+        effects: list[Effect] = []
+        for name in stream.untrained():
+            reference, config = stream.reference, stream.settings.detectors[name]
+            assert reference is not None
+            stream.trainings[name] = fit_key(config, reference)
             if name in stream.settings.unasked and stream.name not in self._fitted_unasked:
                 if len(self._fitted_unasked) >= self._settings.fits_max:
                     reason = f"{name} is not trained: engine.fits_max = {self._settings.fits_max} streams have one"
@@ -211,15 +239,61 @@ class PartitionEngine:
         return effects
 
     def _reset(self, reset: Reset, envelope: Envelope) -> list[Effect]:
-        stream = self._streams.pop(reset.stream, None)
+        stream = self._streams.get(reset.stream)
         if stream is None:
+            if reset.author or reset.columns:
+                raise self._unknown(reset.stream)
             return [StreamChanged(reset.stream, "reset", "nothing was known of it")]
-        self._forget(stream)
         occasion = self._occasion(reset.stream, reset.event_time_ms, envelope)
         by = f" by {reset.author}" if reset.author else ""
-        effects: list[Effect] = [*stream.policy.reset(occasion, f"ended: the stream was reset{by}")]
+        reason = f"{reset.reason or 'ended: the stream was reset'}{by}"
+        if reset.columns:
+            assert isinstance(stream, Stream), reset.stream
+            return self._begin_anew(stream, reset.columns, occasion, reason)
+        del self._streams[reset.stream]
+        self._forget(stream)
+        effects: list[Effect] = [*stream.policy.reset(occasion, reason)]
         effects.append(StreamChanged(reset.stream, "reset", f"reference and state forgotten{by}"))
+        if reset.author and isinstance(stream, Stream):  # a person may think better of it
+            self._stream(reset.stream)[0].succeed(stream)
         return effects
+
+    def _begin_anew(self, stream: Stream, columns: tuple[str, ...], occasion: Occasion, reason: str) -> list[Effect]:
+        """What some columns are from now on is their normal."""
+        known = () if stream.reference is None else (*stream.reference.table.names, *stream.anew)
+        if unknown := [name for name in columns if name not in known]:
+            close = get_close_matches(unknown[0], known, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            if stream.reference is None:
+                hint = ": it has none yet, and learns what comes"
+            raise InvalidRecord(Reason.REFUSED, f"the reference of {stream.name!r} has no feature {unknown[0]!r}{hint}")
+        self._snapshots.touch(stream)
+        ended = stream.begin_anew(columns)
+        reference = stream.reference
+        assert reference is not None
+        self._count(stream, anew=True)
+        told = f"{', '.join(columns)} {reason}: the next {stream.rows_anew} rows become the reference"
+        alerts = stream.policy.reset(occasion, reason, columns, ended)
+        return [*alerts, StreamChanged(stream.name, "reference", told), keep_reference(reference)]
+
+    def _undo(self, undo: Undo, envelope: Envelope) -> list[Effect]:
+        stream = self._streams.get(undo.stream)
+        if stream is None:
+            raise self._unknown(undo.stream)
+        assert isinstance(stream, Stream), undo.stream
+        self._snapshots.touch(stream)
+        if not stream.undo():
+            raise InvalidRecord(Reason.REFUSED, f"nothing to undo: no earlier reference of {undo.stream!r} is known")
+        self._count(stream, anew=True)
+        by = f" by {undo.author}" if undo.author else ""
+        occasion = self._occasion(undo.stream, undo.event_time_ms, envelope)
+        ended = stream.policy.reset(occasion, f"ended: the reference before this one was put back{by}")
+        return [*ended, *self._reference_taken(stream, f", put back{by}")]
+
+    def _unknown(self, name: str) -> InvalidRecord:
+        close = get_close_matches(name, self._streams, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return InvalidRecord(Reason.REFUSED, f"there is no stream {name!r} here{hint}")
 
     def _acknowledge(self, answer: Acknowledgement) -> list[Effect]:
         stream = self._streams.get(answer.stream)
@@ -227,7 +301,7 @@ class PartitionEngine:
             self._snapshots.touch(stream)
         expected = stream is not None and stream.policy.acknowledge(answer.command_id)
         detail = f"command {answer.command_id} {answer.outcome}{'' if expected else ' (nobody waited for it)'}"
-        return [StreamChanged(answer.stream, "acknowledged", f"{detail} {answer.detail}".rstrip())]
+        return [StreamChanged(answer.stream, "acknowledged", f"{detail} {answer.detail}".rstrip(), answer.outcome)]
 
     def skip(self, envelope: Envelope, crash: DetectorCrashError) -> list[Effect]:
         """Pass over a record on which a detector raises: it becomes a dead letter, and a person is told."""
@@ -271,6 +345,7 @@ class PartitionEngine:
             effects = effects or []
             self._snapshots.touch(stream)
             verdicts = [unacknowledged(pending, place) for pending in stream.policy.overdue(now_ms)]
+            effects += [StreamChanged(stream.name, "unanswered", verdict.finding, "none") for verdict in verdicts]
             verdicts += [_silence(stream, name, silent_seconds, limit, place) for name, limit in passed]
             stream.silent = stream.silent or bool(passed)
             for ordinal, verdict in enumerate(verdicts):
@@ -349,7 +424,8 @@ class PartitionEngine:
         self._fitted_unasked = set(state["fitted_unasked"])
         for saved in state["streams"]:
             name = saved["name"]
-            if saved["reference"] is not None and saved["reference"] not in kept.references:
+            key = saved["reference"]
+            if key is not None and not is_bundled(key) and key not in kept.references:
                 problems.append(f"the reference of {name} is damaged: the stream starts anew; send it again")
                 continue
             stream = self._streams[name] = self._made(name)
@@ -416,6 +492,8 @@ class PartitionEngine:
             effects.append(StreamChanged(oldest.name, "evicted", detail))
         stream = self._streams[name] = self._made(name)
         self._snapshots.touch(stream)
+        if isinstance(stream, Stream) and stream.reference is not None:
+            effects.append(StreamChanged(name, "reference", _described(stream.reference)))
         return stream, effects
 
     def _forget(self, stream: Stream | Run) -> None:
@@ -446,7 +524,11 @@ def _judged(name: str, detector: Detector, batch: FeatureBatch) -> tuple[Verdict
 
 
 def _described(reference: Reference) -> str:
-    source = "reference batches" if reference.source == "batches" else "its own first rows"
+    source = {
+        "batches": "reference batches",
+        "bundle": "its bundle",
+        "accepted": "what it was, with accepted columns",
+    }.get(reference.source, "its own first rows")
     return f"{reference.table.rows} rows from {source}"
 
 

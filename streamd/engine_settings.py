@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pydantic import Field
 
-from streamd.detectors.base import DetectorConfig
+from streamd.detectors.base import DetectorConfig, Reference
 from streamd.policy import PolicySettings
 from streamd.rules.settings import RulesSettings
 from streamd.settings import Settings
@@ -43,12 +43,25 @@ class EngineSettings(Settings):
 class ReferenceSettings(Settings):
     """Where a stream's reference comes from when no reference batches are sent."""
 
+    bundle: str | None = Field(default=None, min_length=1)
+    """A folder that `streamd fit` or `streamd screen --profile` wrote: its rows are the reference from the first
+    record on, and its scorer, where it has one, runs in place of the default autoencoder. Read at the start and at
+    every reload; null: none."""
+
     first_rows: int | None = Field(default=2000, ge=10)
     """Take the stream's first rows that raised no alert; null: wait for reference batches. 2000 rows are all
     that the judges keep; more of them only help the detectors that train."""
 
     rows_max: int = Field(default=500_000, ge=10)
     """Rows of one reference. More are refused as `too_many_rows`: a reference is held in memory."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """What a stream takes from a folder: its reference, and the bytes of its scorer where there is one."""
+
+    reference: Reference
+    weights: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +74,5 @@ class StreamSettings:
     unasked: frozenset[str] = frozenset()
     """Names of detectors that run by default alone, without being named in the configuration."""
     rules: RulesSettings = field(default_factory=RulesSettings)
+    bundle: Bundle | None = None
+    """What `reference.bundle` names, once it was read."""

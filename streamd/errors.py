@@ -62,11 +62,12 @@ class Reason(StrEnum):
     BAD_PART = "bad_part"
     UNKNOWN_VERSION = "unknown_version"  # a schema version that this release does not read
     CRASHED = "crashed"  # a detector raised twice on this record
+    REFUSED = "refused"  # a person's accept or undo that means nothing: no such stream or column, nothing to undo
 
     @property
     def stage(self) -> Literal["decode", "validate", "process"]:
         """How far the record came: `decode` its bytes say nothing, `validate` what they say does not fit."""
-        if self is Reason.CRASHED:
+        if self in (Reason.CRASHED, Reason.REFUSED):
             return "process"
         return "decode" if self in _BEFORE_MEANING else "validate"
 

@@ -59,7 +59,21 @@ class ReferencePart:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Forget the stream's reference and state."""
+    """Forget the stream's reference and state; of some `columns` alone where it names any.
+
+    What a person asks for, who is its `author`, can be undone; a reset without one leaves nothing behind.
+    """
+
+    stream: str
+    event_time_ms: int
+    author: str | None = None
+    columns: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """Put the stream's reference before the present one in force again."""
 
     stream: str
     event_time_ms: int
@@ -96,7 +110,17 @@ class Telemetry:
     points: tuple[TelemetryPoint, ...]
 
 
-Observation = FeatureBatch | ReferencePart | Reset | Acknowledgement | Telemetry
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """A training run says that it is over. `step`: its last, where it says so."""
+
+    run: str
+    event_time_ms: int
+    step: int | None
+    outcome: Literal["done", "failed"]
+
+
+Observation = FeatureBatch | ReferencePart | Reset | Undo | Acknowledgement | Telemetry | RunEnded
 
 
 # --- What detectors say ---------------------------------------------------------------------------
@@ -135,11 +159,20 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class RowFinding:
-    """One row that stands out: its id (or its place `offset:index` where it had none), score and values."""
+    """One row that stands out.
+
+    Attributes:
+        id: its own, or its place `offset:index` where it had none.
+        features: the values of those that matter most.
+        contributions: their shares of the score, where the scorer says.
+        confidence: the probability that the model gave to its most likely class, where predictions came along.
+    """
 
     id: str
     score: float
     features: Mapping[str, float | str | None]
+    contributions: Mapping[str, float] | None = None
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,6 +218,7 @@ class Verdict:
         asks: the commands that a rule asks for.
         step: of a training run.
         first_step: where what is wrong with the run began.
+        looks: judgements among which one false alarm would count where no budget says how many may be.
     """
 
     detector: str
@@ -206,6 +240,7 @@ class Verdict:
     asks: tuple[Ask, ...] = ()
     step: int | None = None
     first_step: int | None = None
+    looks: int = 1
 
 
 Outcome = Verdict | Reading
@@ -254,6 +289,7 @@ class Alert:
     summary: str
     step: int | None = None  # of a training run
     first_step: int | None = None
+    level: float | None = None  # what p_value had to be at most; None: no p-value decided
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +319,28 @@ class DeadLetter:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """A stream's budget of false alarms so far.
+
+    Attributes:
+        judgements: those that it paid for.
+        spent: the sum of their levels: false alarms to be expected at most.
+        earned: false alarms that were allowed.
+        still: judgements since event time last moved.
+    """
+
+    judgements: int
+    spent: float
+    earned: float
+    still: int
+
+    @property
+    def ratio(self) -> float:
+        """Of what was allowed, how much was spent: 0 to 1."""
+        return self.spent / self.earned
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchJudged:
     """A feature batch went through its stream's detectors. For metrics and the live view, not for a topic."""
@@ -292,6 +350,7 @@ class BatchJudged:
     rows: int
     outcomes: tuple[Outcome, ...]
     severities: tuple[Severity, ...]  # one per Verdict in `outcomes`, in order
+    spending: Spending | None = None  # None: no budget is set
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +369,7 @@ class RunJudged:
         step, metrics: the last of what was measured, by name.
         verdicts: those with a finding, calm ones left out.
         severities: one per verdict.
+        nonfinite: values that are NaN or infinite, in all of its points.
     """
 
     run: str
@@ -318,6 +378,7 @@ class RunJudged:
     metrics: Mapping[str, float]
     verdicts: tuple[Verdict, ...]
     severities: tuple[Severity, ...]
+    nonfinite: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,8 +386,11 @@ class StreamChanged:
     """Something happened to a stream that an operator should be able to read in the log."""
 
     stream: str
-    what: Literal["seen", "reference", "reset", "evicted", "fitted", "not_fitted", "acknowledged"]
+    what: Literal[
+        "seen", "reference", "reset", "evicted", "fitted", "not_fitted", "acknowledged", "unanswered", "ended", "still"
+    ]
     detail: str
+    outcome: Literal["done", "refused", "failed", "expired", "none"] | None = None  # of a command; none: not in time
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from streamd.detectors.base import Detector, DetectorConfig, Reference, State
+from streamd.detectors.base import ByColumn, Detector, DetectorConfig, Reference, State, is_bundled
 from streamd.engine_settings import StreamSettings
 from streamd.errors import InvalidRecord, Reason
 from streamd.model import FeatureBatch, Keep, ReferencePart
@@ -15,7 +15,13 @@ from streamd.policy import Policy
 from streamd.profiles import Profiles
 from streamd.settings import Settings
 from streamd.state import pack, unpack
-from streamd.table import Table, concatenate
+from streamd.table import Table, beside, concatenate
+
+EARLIER_MAX = 3
+"""References of a stream before the present one that can be put in force again."""
+
+ANEW_ROWS = 2000
+"""Rows that make the new reference of one column where no `first_rows` says: all that the judges keep."""
 
 
 @dataclass(slots=True)
@@ -42,17 +48,23 @@ class Stream:
     def __init__(self, name: str, settings: StreamSettings, profiles: Profiles) -> None:
         self.name = name
         self.settings = settings
-        self.policy = Policy(settings.policy)
+        self.policy = Policy(settings.policy, sum(config.judges for config in settings.detectors.values()))
         self.reference: Reference | None = None
         self.weights: dict[str, bytes] = {}
+        self.trainings: dict[str, str] = {}  # detector -> the fit_key of what was asked for, whatever came of it
         self.last_record_ms = 0
         self.silent = False  # the silence since `last_record_ms` was already told
         self._profiles = profiles
         self._sent = Collection()
         self._first = Collection()
+        self._earlier: tuple[Reference, ...] = ()  # the last is the one before the present
+        self.anew: tuple[str, ...] = ()  # columns that nobody judges until their next rows have become their reference
         self.detectors: dict[str, Detector] = {
             name: config.build(name, None) for name, config in settings.detectors.items() if not config.needs_reference
         }
+        self._trained_configs = sum(config.needs_fit for config in settings.detectors.values())
+        if settings.bundle is not None:
+            self.take_reference(profiles.reference(settings.bundle.reference))
 
     # --- The reference ---
 
@@ -83,6 +95,8 @@ class Stream:
 
     def learn_first_rows(self, batch: FeatureBatch) -> bool:
         """Count a calm batch towards the reference that the stream's own first rows make; whether it is now whole."""
+        if self.anew:
+            return self._learn_anew(batch)
         wanted = self.settings.reference.first_rows
         if self.reference is not None or wanted is None or self._sent.parts or not batch.table.rows:
             return False
@@ -97,18 +111,108 @@ class Stream:
         return True
 
     def _adopt(self, table: Table, source: str) -> None:
-        self.take_reference(self._profiles.reference(Reference(table, table.sha256(), source)))
+        reference = self._interned(table, source)
+        if self.reference is None or self.reference.key != reference.key:  # the same again is nothing to undo
+            self._remember()
+        self.take_reference(reference)
+
+    def _interned(self, table: Table, source: str) -> Reference:
+        return self._profiles.reference(Reference(table, table.sha256(), source))
 
     def take_reference(self, reference: Reference) -> None:
         """Put a whole reference in force: the detectors that compare with it start anew."""
+        self.anew = ()
+        self._start(reference)
+
+    def _start(self, reference: Reference) -> None:
         self.reference = reference
         self.weights.clear()
+        self.trainings.clear()
         self._first = Collection()
         for name, config in self.settings.detectors.items():
             if config.needs_reference:
                 self.detectors.pop(name, None)
-                if not config.needs_fit:
+                if not config.needs_fit and not (self.anew and config.from_bundle):
                     self.build(name, config)
+
+    # --- A new normal ---
+
+    def _remember(self) -> None:
+        """The reference in force is about to be an earlier one."""
+        if self.reference is not None:
+            self._earlier = (*self._earlier, self.reference)[-EARLIER_MAX:]
+
+    def succeed(self, before: Stream) -> None:
+        """This stream, which knows nothing yet, stands in the place of `before`, which can be put in force again."""
+        before._remember()
+        self._earlier = before._earlier
+        self.last_record_ms, self.silent = before.last_record_ms, True  # that it is silent now is no news
+
+    def begin_anew(self, columns: tuple[str, ...]) -> list[str]:
+        """Judge nothing of these columns until their next rows have become their reference.
+
+        Until then neither the reference nor what the detectors are given has them.
+
+        Returns:
+            the detectors that cannot go on without them: they begin anew when the columns do.
+        """
+        assert self.reference is not None, columns
+        if not self.anew:  # else the reference in force is a makeshift
+            self._remember()
+        self.anew = tuple(dict.fromkeys((*self.anew, *columns)))
+        before = self.detectors
+        self._change(self.reference.table.without(columns), columns)
+        return [name for name, old in before.items() if not isinstance(old, ByColumn)]
+
+    def visible(self, batch: FeatureBatch) -> FeatureBatch:
+        """The batch as the detectors get it."""
+        return replace(batch, table=batch.table.without(self.anew)) if self.anew else batch
+
+    def _learn_anew(self, batch: FeatureBatch) -> bool:
+        """Count a calm batch towards the reference of the columns that begin anew; whether that is now whole."""
+        assert self.reference is not None
+        first = self._first
+        table = batch.table.only(self.anew)
+        if not table.rows or not table.names:
+            return False
+        first.tables[len(first.tables)] = concatenate([table])  # a copy, as above
+        first.rows += table.rows
+        if first.rows < self.rows_anew:
+            return False
+        columns, self.anew, self._first = self.anew, (), Collection()
+        self._change(beside(self.reference.table, concatenate(list(first.tables.values()))), columns)
+        return True
+
+    @property
+    def rows_anew(self) -> int:
+        """Rows that make the new reference of a column."""
+        assert self.reference is not None
+        return min(self.settings.reference.first_rows or ANEW_ROWS, self.reference.table.rows)
+
+    def _change(self, table: Table, columns: tuple[str, ...]) -> None:
+        """Put a reference in force that differs in `columns` alone: what was seen of the others goes on."""
+        before = self.detectors
+        self.detectors = {n: c.build(n, None) for n, c in self.settings.detectors.items() if not c.needs_reference}
+        self._start(self._interned(table, "accepted"))
+        for name, detector in self.detectors.items():
+            if isinstance(detector, ByColumn) and name in before:
+                detector.take_over(before[name], columns)
+
+    def undo(self) -> bool:
+        """Put the reference before the present one in force; False where none is known."""
+        if not self._earlier:
+            return False
+        *earlier, reference = self._earlier
+        self._earlier = tuple(earlier)
+        self.take_reference(reference)
+        return True
+
+    def untrained(self) -> list[str]:
+        """Detectors that must be trained on the reference, and that nobody was asked to train."""
+        if self.reference is None or self.anew or len(self.trainings) == self._trained_configs:
+            return []
+        configs = self.settings.detectors.items()
+        return [name for name, config in configs if config.needs_fit and name not in self.trainings]
 
     def build(self, name: str, config: DetectorConfig, weights: bytes | None = None) -> bool:
         """Start the detector `name` on the stream's reference, keeping the configured order.
@@ -116,8 +220,9 @@ class Stream:
         False where the reference gives it nothing to compare with: it is there, and silent.
         """
         assert self.reference is not None, name
-        sha256 = hashlib.sha256(weights).hexdigest() if weights is not None else ""
-        profile = self._profiles.profile(config, self.reference, weights, sha256)
+        scorer = self.settings.bundle.weights if config.from_bundle and self.settings.bundle is not None else weights
+        sha256 = hashlib.sha256(scorer).hexdigest() if scorer is not None else ""
+        profile = self._profiles.profile(config, self.reference, scorer, sha256)
         built = {**self.detectors, name: config.build(name, profile)}
         self.detectors = {key: built[key] for key in self.settings.detectors if key in built}
         if weights is not None:
@@ -139,22 +244,26 @@ class Stream:
             "last_record_ms": self.last_record_ms,
             "silent": self.silent,
             "reference": self.reference and self.reference.key,
-            "weights": {name: fit_key(self.settings.detectors[name], self._its_reference()) for name in self.weights},
+            "trainings": dict(self.trainings),
             "sent": self._sent.snapshot(),
             "first": self._first.snapshot(),
+            "earlier": [reference.key for reference in self._earlier],
+            "anew": list(self.anew),
             "policy": self.policy.snapshot(),
             "detectors": {
-                name: {"config": config_key(self.settings.detectors[name]), "state": detector.snapshot()}
+                name: {"config": self._key(self.settings.detectors[name]), "state": detector.snapshot()}
                 for name, detector in self.detectors.items()
             },
         }
 
     def kept(self) -> Kept:
         """What `restore` will want beside the snapshot."""
+        held = [*self._earlier, *([] if self.reference is None else [self.reference])]
+        references = {reference.key: reference for reference in held if not reference.bundled}
         if self.reference is None:
-            return Kept({}, {})
+            return Kept(references, {})
         weights = {fit_key(self.settings.detectors[name], self.reference): data for name, data in self.weights.items()}
-        return Kept({self.reference.key: self.reference}, weights)
+        return Kept(references, weights)
 
     def restore(self, state: State, kept: Kept) -> None:
         """Continue from `snapshot()`, on a new stream. Detectors whose Config has changed since start anew."""
@@ -163,19 +272,35 @@ class Stream:
         self._sent = Collection.restored(state["sent"])
         self._first = Collection.restored(state["first"])
         self.policy.restore(state["policy"])
-        if state["reference"] is not None:
-            self.take_reference(self._profiles.reference(kept.references[state["reference"]]))
+        known = dict(kept.references)
+        if self.settings.bundle is not None:
+            known[self.settings.bundle.reference.key] = self.settings.bundle.reference
+        earlier = [known[each] for each in state.get("earlier", ()) if each in known]
+        self._earlier = tuple(map(self._profiles.reference, earlier))
+        key = state["reference"]
+        self.anew = tuple(state.get("anew", ()))
+        if key is not None and not is_bundled(key):
+            first = self._first
+            self._start(self._profiles.reference(kept.references[key]))
+            self._first = first
+        same = key == (self.reference and self.reference.key)  # else the bundle is another one now
         for name, config in self.settings.detectors.items():
-            key = state["weights"].get(name)
-            if key in kept.weights and key == fit_key(config, self._its_reference()):
-                self.build(name, config, kept.weights[key])
+            if config.needs_reference and not same:
+                continue
+            trained = state["trainings"].get(name)
+            if trained in kept.weights and self.reference is not None and trained == fit_key(config, self.reference):
+                self.trainings[name] = trained
+                self.build(name, config, kept.weights[trained])
             saved = state["detectors"].get(name)
-            if saved is not None and saved["config"] == config_key(config) and name in self.detectors:
+            if saved is not None and saved["config"] == self._key(config) and name in self.detectors:
                 self.detectors[name].restore(saved["state"])
 
-    def _its_reference(self) -> Reference:
-        assert self.reference is not None
-        return self.reference
+    def _key(self, config: DetectorConfig) -> str:
+        """Equal where state may be taken up again: for the same options, and the same weights."""
+        bundle = self.settings.bundle
+        if not config.from_bundle or bundle is None or bundle.weights is None:
+            return config_key(config)
+        return f"{config_key(config)}/{hashlib.sha256(bundle.weights).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -95,6 +95,26 @@ class Table:
             predictions=predictions and Predictions(predictions.kind, predictions.values[indices]),
         )
 
+    def without(self, columns: Collection[str]) -> Table:
+        """The table less some columns."""
+        return replace(
+            self,
+            numeric={name: column for name, column in self.numeric.items() if name not in columns},
+            nulls={name: count for name, count in self.nulls.items() if name not in columns},
+            categorical={name: column for name, column in self.categorical.items() if name not in columns},
+            arrays={name: array for name, array in self.arrays.items() if name not in columns},
+            _matrices={},
+        )
+
+    def only(self, columns: Collection[str]) -> Table:
+        """Some columns, without the predictions."""
+        return replace(self.without(self.names.difference(columns)), predictions=None)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of all columns but the predictions'."""
+        return frozenset((*self.numeric, *self.categorical, *self.arrays))
+
     def sha256(self) -> str:
         """The hash of the content: equal for equal columns in equal order, whatever the batches they came in."""
         digest = hashlib.sha256()
@@ -166,6 +186,19 @@ def concatenate(tables: Sequence[Table]) -> Table:
         values = np.concatenate([t.predictions.values for t in tables if t.predictions is not None])
         predictions = Predictions(first.kind, values)
     return Table(rows, numeric, nulls, categorical, arrays, predictions)
+
+
+def beside(table: Table, other: Table) -> Table:
+    """The columns of `table`, and those of `other` stretched or thinned to as many rows: each of its rows is repeated
+    in its place, so that they depend on each other as much as there are fewer of them (τ grows by as much)."""
+    stretched = other.take(np.arange(table.rows) * other.rows // table.rows)
+    return replace(
+        table,
+        numeric={**table.numeric, **stretched.numeric},
+        categorical={**table.categorical, **stretched.categorical},
+        arrays={**table.arrays, **stretched.arrays},
+        _matrices={},
+    )
 
 
 def _concatenate_categorical(name: str, tables: Sequence[Table]) -> Categorical:

@@ -9,6 +9,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from streamd import __version__
+from streamd.bundles import with_bundles
 from streamd.config import Config
 from streamd.detectors.base import DetectorConfig, Reference
 from streamd.engine import PartitionEngine
@@ -31,6 +32,7 @@ from streamd.transport.base import Outgoing, Partition, Transport
 def engine_factory(config: Config) -> Callable[[Partition, int], PartitionEngine]:
     """Builds the engine of a partition from its first offset; prepared references are shared among all of them."""
     profiles = Profiles()
+    for_stream = with_bundles(config)
 
     def new_engine(partition: Partition, offset: int) -> PartitionEngine:
         return PartitionEngine(
@@ -39,7 +41,7 @@ def engine_factory(config: Config) -> Callable[[Partition, int], PartitionEngine
             "telemetry" if partition.topic == config.topics.telemetry else "features",
             config.limits,
             config.engine,
-            config.for_stream,
+            for_stream,
             profiles,
             next_offset=offset,
         )

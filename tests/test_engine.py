@@ -167,6 +167,13 @@ def test_a_reset_forgets_reference_and_state_and_ends_the_alert() -> None:
     assert watch.streams == 1
 
 
+def test_a_stream_whose_event_time_stands_still_is_told_once() -> None:
+    send, watch = Producer(), engine({"zscore": ZscoreConfig(type="zscore", min_batches=3)})
+    batches = [send.batch({"amount": [float(i % 7)]}, ts=T0) for i in range(1100)]
+    told = [change for envelope in batches for change in of(StreamChanged, watch.step(envelope))]
+    assert [change.what for change in told if isinstance(change, StreamChanged)] == ["seen", "still"]
+
+
 def test_a_bad_record_is_one_dead_letter_and_the_next_record_is_judged() -> None:
     send, watch = Producer(), engine()
     (letter,) = watch.step(send.record(b"{not json"))

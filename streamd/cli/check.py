@@ -86,8 +86,10 @@ def _files(config: Config) -> Iterator[Finding]:
 
 
 def _models(config: Config) -> Iterator[Finding]:
-    """What computes the models is there, on the device that is asked for."""
+    """What computes the models is there, on the device that is asked for, and the bundles that are named are whole."""
     import torch
+
+    from streamd.bundles import with_bundles
 
     cuda = torch.cuda.is_available()
     rules = [settings for _, settings in config.settings_by_rule]
@@ -98,6 +100,11 @@ def _models(config: Config) -> Iterator[Finding]:
                 f"detectors.{name}.device is cuda, and torch {torch.__version__} sees none",
                 ExitCode.UNAVAILABLE,
             )
+    try:
+        with_bundles(config)
+    except ConfigError as error:
+        yield Finding("models", str(error), ExitCode.CONFIG)
+        return
     device = torch.cuda.get_device_name() if cuda else "the processor"
     yield Finding("models", f"torch {torch.__version__} on {device}")
 

@@ -1,4 +1,4 @@
-"""`streamd ctl`: a person's commands to a training run, on the same topic as the daemon's, with their author."""
+"""`streamd ctl`: a person's commands to a training run, with their author; and what is normal for a stream."""
 
 from __future__ import annotations
 
@@ -6,33 +6,30 @@ import getpass
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 import typer
-from kafka import KafkaConsumer
-from kafka.errors import KafkaError
 
+from streamd.cli import accepting
 from streamd.cli.common import ConfigOption
 from streamd.cli.connection import BootstrapServers, fail, load_config, quiet_client
 from streamd.cli.exit_codes import ExitCode
-from streamd.cli.tail import partitions_of
+from streamd.cli.listening import heard, listening
 from streamd.client.arguments import check_stream
 from streamd.client.sender import Sender
 from streamd.codec.decode import decode
 from streamd.codec.limits import Limits
 from streamd.config import Config
-from streamd.errors import InvalidRecord, TransientError
-from streamd.model import Acknowledgement, Command, Envelope, JsonValue
+from streamd.errors import InvalidRecord
+from streamd.model import Acknowledgement, Command, JsonValue
 from streamd.sinks.records import command_record
-from streamd.transport.kafka_auth import build, client_options
+from streamd.transport.kafka_auth import client_options
 
-_POLL_SECONDS = 0.25
 _SEND_SECONDS = 15.0
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
-Action = Literal["checkpoint", "pause", "resume", "reduce-lr", "rollback", "skip-batches", "stop"]
+Action = Literal["checkpoint", "pause", "resume", "reduce-lr", "rollback", "skip-batches", "stop", "accept", "undo"]
 _OWN: dict[str, tuple[str, ...]] = {  # the options that say something about one action alone
     "reduce-lr": ("factor", "min_lr"),
     "rollback": ("step",),
@@ -44,29 +41,51 @@ def command(
     action: Annotated[
         Action, typer.Argument(metavar="ACTION", help=f"What to do: {', '.join(get_args(Action))}.", show_choices=False)
     ],
-    run: Annotated[str, typer.Option(help="The run's name.")],
+    stream: Annotated[str | None, typer.Argument(help="accept, undo: the stream's name.")] = None,
+    run: Annotated[str | None, typer.Option(help="The run's name, for all other actions.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="accept: only this feature; may be repeated. Else all.")
+    ] = None,
     factor: Annotated[float | None, typer.Option(help="reduce-lr: times what; 0.5 unless given.")] = None,
     min_lr: Annotated[float | None, typer.Option(min=0.0, help="reduce-lr: not under this.")] = None,
     step: Annotated[int | None, typer.Option(min=0, help="rollback: the last good step; else the last saved.")] = None,
     count: Annotated[int | None, typer.Option(min=1, help="skip-batches: how many.")] = None,
-    reason: Annotated[str, typer.Option(help="Why; the job logs it.")] = "by hand",
+    reason: Annotated[
+        str | None, typer.Option(help="Why; the job logs it, and with accept the alerts that end say it.")
+    ] = None,
     author: Annotated[str | None, typer.Option(help="Who; else the name of the user.")] = None,
     expires: Annotated[
-        str, typer.Option(help="For how long it may be obeyed, and a pause lasts: 90s, 10m, 2h.")
-    ] = "10m",
+        str | None, typer.Option(help="For how long it may be obeyed, and a pause lasts: 90s, 10m, 2h. Else 10m.")
+    ] = None,
     mode: Annotated[
-        Literal["enforce", "shadow"], typer.Option(help="shadow: the job logs it and does nothing.")
-    ] = "enforce",
+        Literal["enforce", "shadow"] | None,
+        typer.Option(help="shadow: the job logs it and does nothing. Else enforce."),
+    ] = None,
     wait: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for the answer; 0: do not wait.")] = 30.0,
     bootstrap_servers: BootstrapServers = None,
     config: ConfigOption = None,
 ) -> None:
-    """Tell a training run what to do, and show what it answers."""
-    args = arguments(action, {"factor": factor, "min_lr": min_lr, "step": step, "count": count})
-    try:
-        check_stream(run)
-    except ValueError as error:
-        raise typer.BadParameter(f"--run: {error}") from error
+    """Tell a training run what to do, and show what it answers; or say what is normal.
+
+    `accept STREAM` makes what a stream sends now its normal: its alerts end, and
+    its next rows become the reference. `undo STREAM` puts the reference before
+    that back in force.
+    """
+    own = {"factor": factor, "min_lr": min_lr, "step": step, "count": count}
+    if action in ("accept", "undo"):
+        accepting.options_that_say_nothing(action, {"run": run, "expires": expires, "mode": mode, **own})
+        about = action
+        if about == "undo":
+            accepting.options_that_say_nothing(action, {"column": column, "reason": reason})
+        _say(
+            about, _named(stream, "STREAM"), column or [], author, reason, wait, load_config(bootstrap_servers, config)
+        )
+        return
+    accepting.options_that_say_nothing(action, {"column": column})
+    if stream is not None:
+        raise typer.BadParameter(f"{action} is for a training run: --run {stream}")
+    run = _named(run, "--run")
+    args = arguments(action, own)
     now_ms = time.time_ns() // 1_000_000
     order = Command(
         id=uuid.uuid4().hex,
@@ -74,11 +93,11 @@ def command(
         target_kind="run",
         target=run,
         args=args,
-        mode=mode,
+        mode=mode or "enforce",
         alert_id="",
-        reason=reason,
+        reason=reason or "by hand",
         issued_at_ms=now_ms,
-        expires_at_ms=now_ms + int(1000 * _seconds(expires)),
+        expires_at_ms=now_ms + int(1000 * _seconds(expires or "10m")),
         author=author or getpass.getuser(),
     )
     quiet_client()
@@ -87,7 +106,9 @@ def command(
         _publish(order, settings)
         typer.echo(f"{run}: {action} sent" + (" (shadow)" if mode == "shadow" else ""))
         return
-    with _answers(settings) as answers:  # from before it is sent, so that no answer is missed
+    with listening(
+        settings, settings.topics.telemetry
+    ) as answers:  # from before it is sent, so that no answer is missed
         _publish(order, settings)
         answer = _await(answers, order.id, wait)
     if answer is None:
@@ -121,45 +142,46 @@ def _publish(order: Command, settings: Config) -> None:
         sender.deliver(order.target, record.value, record.headers, timeout_seconds=_SEND_SECONDS, what="the command")
 
 
-@contextmanager
-def _answers(settings: Config) -> Iterator[Any]:
-    """A consumer at the end of the telemetry topic, where runs answer."""
-    consumer = build(
-        KafkaConsumer,
-        settings.kafka,
-        group_id=None,
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-        metrics_enabled=False,
-    )
+def _named(name: str | None, option: str) -> str:
+    if name is None:
+        raise typer.BadParameter(f"{option} is missing: whom is it about?")
     try:
-        partitions = partitions_of(consumer, settings.topics.telemetry)
-        consumer.assign(partitions)
-        consumer.seek_to_end(*partitions)
-        for partition in partitions:
-            consumer.position(partition)  # now, not at the first poll
-        yield consumer
-    except KafkaError as error:
-        raise TransientError(f"reading {settings.topics.telemetry}: {error}") from error
-    finally:
-        consumer.close(autocommit=False)
+        check_stream(name)
+    except ValueError as error:
+        raise typer.BadParameter(f"{option}: {error}") from error
+    return name
+
+
+def _say(
+    action: Literal["accept", "undo"],
+    stream: str,
+    columns: list[str],
+    author: str | None,
+    reason: str | None,
+    wait: float,
+    settings: Config,
+) -> None:
+    quiet_client()
+    now_ms = time.time_ns() // 1_000_000
+    name = author or getpass.getuser()
+    message = accepting.encoded(action, stream, columns, name, reason or accepting.ACCEPTED, now_ms)
+    accepting.tell(stream, message, settings, wait)
+    typer.echo(accepting.said(action, stream, columns, settings) if wait else f"{stream}: {action} sent")
 
 
 def _await(consumer: Any, command_id: str, wait: float) -> Acknowledgement | None:
     limits = Limits()
     deadline = time.monotonic() + wait
     while time.monotonic() < deadline:
-        for records in consumer.poll(timeout_ms=int(1000 * _POLL_SECONDS)).values():
-            for r in records:
-                if command_id.encode() not in (r.value or b""):
-                    continue
-                envelope = Envelope(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
-                try:
-                    found = decode(envelope, limits, "telemetry")
-                except InvalidRecord:
-                    continue
-                if isinstance(found, Acknowledgement) and found.command_id == command_id:
-                    return found
+        for envelope in heard(consumer):
+            if command_id.encode() not in (envelope.value or b""):
+                continue
+            try:
+                found = decode(envelope, limits, "telemetry")
+            except InvalidRecord:
+                continue
+            if isinstance(found, Acknowledgement) and found.command_id == command_id:
+                return found
     return None
 
 

@@ -114,7 +114,7 @@ def command(
     chosen = roles(columns, exclude, logits, probabilities, ids, time_column)
     options = TableOptions(stream or Path(source).name.split(".")[0], chosen, reference, rows, every)
     try:
-        records = _source(source, sides[0].config, options, {"--from": start, "--to": end}, given)
+        records = open_source(source, sides[0].config, options, {"--from": start, "--to": end}, given)
         with _file(out) as file:
             # In a JSON stream on a terminal there is no room for a bar.
             _run(records, sides, Output(as_json, file, None if as_json else report.terminal_width()))
@@ -131,7 +131,7 @@ def _names(config: Path | None, against: Path | None) -> tuple[str, str]:
     return short[0], short[1]
 
 
-def _source(
+def open_source(
     name: str, config: Config, options: TableOptions, stretch: dict[str, str | None], given: dict[str, object]
 ) -> Source:
     """What the name stands for. Options that would have no effect on it are refused."""

@@ -11,10 +11,11 @@ from typing import Protocol
 
 import orjson
 
-from streamd.cli.batches import FORMATS, Batch, Columns, DataFile, DataFileError
+from streamd.cli.batches import Batch, Columns, DataFile
 from streamd.cli.exit_codes import ExitCode
 from streamd.codec.encode import encode_features
 from streamd.config import Config
+from streamd.dataset import FORMATS, DataFileError
 from streamd.errors import ConfigError, StreamdError, TransientError
 from streamd.model import Alert, DeadLetter, Envelope
 from streamd.transport.base import Partition

@@ -19,8 +19,10 @@ class Subject(StrEnum):
     TELEMETRY = "telemetry"
     RESET = "reset"
     ACK = "ack"
+    END = "end"
     ALERT = "alert"
     COMMAND = "command"
+    SCREENING = "screening"
     CONFIG = "config"
 
 

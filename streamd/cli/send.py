@@ -11,13 +11,14 @@ from typing import Annotated, Literal, Protocol
 
 import typer
 
-from streamd.cli.batches import Batch, Columns, DataFile, DataFileError
+from streamd.cli.batches import Batch, Columns, DataFile
 from streamd.cli.common import ConfigOption
 from streamd.cli.connection import BootstrapServers, fail, load_config, quiet_client
 from streamd.cli.exit_codes import ExitCode
 from streamd.cli.pace import bar, interval, paced
 from streamd.client import FeatureProducer
 from streamd.config import Config
+from streamd.dataset import DataFileError
 from streamd.errors import TransientError
 from streamd.transport.kafka_auth import client_options
 
@@ -87,14 +88,36 @@ def command(
     seconds_per_batch = interval(rate, "batches")
     data, total = open_file(file, roles(columns, exclude, logits, probabilities, ids, time_column))
     quiet_client()
-    producer = _producer(load_config(bootstrap_servers, config), topic, format)
     parts = -(-total // rows) if role == "reference" else None
+    batches = paced(data.batches(rows), seconds_per_batch)
+    send_all(load_config(bootstrap_servers, config), stream, batches, total, parts, format, topic, timeout)
+
+
+def send_all(
+    config: Config,
+    stream: str,
+    batches: Iterator[Batch],
+    total: int,
+    parts: int | None,
+    format: Literal["json", "arrow"] = "arrow",
+    topic: str | None = None,
+    timeout: float = 15.0,
+) -> None:
+    """Send the batches, wait until Kafka has them all, and say so; or say what is wrong and exit.
+
+    Args:
+        total: rows of all batches.
+        parts: how many batches make one reference; None: they are data.
+        topic: None: the configured one.
+        timeout: seconds without progress after which to give up.
+    """
+    producer = _producer(config, topic, format)
     progress = Progressed()
     started = time.monotonic()
     try:
         with bar(total, "rows") as advance:
             producer.connect(timeout)
-            deliver(producer, stream, paced(data.batches(rows), seconds_per_batch), progress, parts, timeout, advance)
+            deliver(producer, stream, batches, progress, parts, timeout, advance)
         _settle(producer, timeout)
     except KeyboardInterrupt:
         progress.interrupted = True
@@ -106,7 +129,7 @@ def command(
         producer.close(0.0)
         raise
     producer.close(0.0)
-    _summary(producer, progress, total, stream, role, time.monotonic() - started)
+    _summary(producer, progress, total, stream, "data" if parts is None else "reference", time.monotonic() - started)
 
 
 def deliver(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import select
 import sys
@@ -130,10 +131,14 @@ class Screen:
 
     def _row(self, row: Mapping[str, Any], width: int) -> Text:
         color = _COLORS.get(row["state"], "dim")
-        value, limit = _short(row.get("effect")), _short(row.get("threshold"))
-        trace = _trace(row["trace"], color)
         heard = _ago(row, self.known.get("now_ms", 0))
-        line = _line(width, "", row["state"], row["stream"], trace, value, limit, row.get("column") or "", heard)
+        if "step" in row:  # a training run: its loss, and no limit to it
+            value, limit, column = _short(row["loss"]), "", f"step {row['step']}"
+            trace = _trace(row["trace"], color, math.inf)
+        else:
+            value, limit, column = _short(row.get("effect")), _short(row.get("threshold")), row.get("column") or ""
+            trace = _trace(row["trace"], color)
+        line = _line(width, "", row["state"], row["stream"], trace, value, limit, column, heard)
         line.stylize(color, 0, _STATE_CHARACTERS)
         return line
 
@@ -180,22 +185,27 @@ def _fitted(text: str, cells: int) -> str:
     return text if cell_len(text) <= cells else set_cell_size(text, cells - 1).rstrip() + "…"
 
 
-def _trace(points: list[int], color: str) -> Text:
-    """The latest points, each the largest of its share of them; what reaches the threshold in colour."""
+def _trace(points: list[int | None], color: str, loud: float = _THRESHOLD) -> Text:
+    """The latest points, each the largest of its share of them; what reaches `loud` in colour, no number as `!`."""
     from rich.text import Text
 
     text = Text(" " * max(0, _TRACE_CHARACTERS - len(points)))
     recent = points[-_TRACE_CHARACTERS * max(1, len(points) // _TRACE_CHARACTERS) :]
     step = max(1, len(recent) // _TRACE_CHARACTERS)
     for start in range(0, len(recent), step):
-        point = max(recent[start : start + step])
-        text.append(_BLOCKS[min(8, 1 + point * 4 // _THRESHOLD)], color if point >= _THRESHOLD else "dim")
+        part = recent[start : start + step]
+        known = [point for point in part if point is not None]
+        if len(known) < len(part):
+            text.append("!", _COLORS["critical"])
+            continue
+        point = max(known)
+        text.append(_BLOCKS[min(8, 1 + point * 4 // _THRESHOLD)], color if point >= loud else "dim")
     return text
 
 
-def _short(value: float | None) -> str:
-    if value is None:
-        return ""
+def _short(value: float | str | None) -> str:
+    if value is None or isinstance(value, str):
+        return (value or "").replace("Infinity", "inf")
     return f"{value:.2f}" if 0.01 <= abs(value) < 100 else f"{value:.2g}"
 
 

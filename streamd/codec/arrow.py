@@ -77,7 +77,7 @@ def read_arrow(payload: bytes, limits: Limits) -> Content:
         builder.add_matrix(tuple(places), matrix)
     else:
         for name, place in places.items():
-            _add_column(builder, name, batch.column(place), limits)
+            add_column(builder, name, batch.column(place), limits)
     # With both, logits: the probabilities follow from them.
     for kind in _PREDICTIONS:
         if kind in predictions:
@@ -182,7 +182,8 @@ def _as_matrix(batch: Any, places: list[int]) -> FloatArray | None:
     return matrix if matrix.dtype == np.float64 else None
 
 
-def _add_column(builder: TableBuilder, name: str, column: Any, limits: Limits) -> None:
+def add_column(builder: TableBuilder, name: str, column: Any, limits: Limits) -> None:
+    """One Arrow array as a column of a table. Raises InvalidRecord for a type that has no meaning here."""
     kind = column.type
     if kind == _DOUBLE and column.null_count == 0 and len(column):
         view: Any = np.from_dlpack(column)  # of all ways to a view the quickest

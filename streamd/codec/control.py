@@ -1,4 +1,4 @@
-"""Messages about a stream rather than of it: resets and acknowledgements."""
+"""Messages about a stream rather than of it: resets, what undoes them, and acknowledgements."""
 
 from __future__ import annotations
 
@@ -7,27 +7,52 @@ from typing import Any
 from streamd.codec.names import parse_time
 from streamd.codec.record import Record
 from streamd.errors import InvalidRecord, Reason
-from streamd.model import Acknowledgement, Reset
+from streamd.model import Acknowledgement, Reset, Undo
 
 _OUTCOMES = ("done", "refused", "failed", "expired")
 
 
 def read_reset(document: dict[str, Any], record: Record) -> Reset:
-    """`{"stream": …, "role": "reset", "author": …}`; the author may be left out.
+    """`{"stream": …, "role": "reset", "author": …, "columns": […], "reason": …}`; all but the role may be left out.
 
     Raises:
         InvalidRecord: what does not fit, and where.
     """
-    author = document.get("author")
-    if document.get("columns"):  # to forget everything instead would lose what the sender meant to keep
-        raise InvalidRecord(Reason.BAD_SCHEMA, "a reset is of the whole stream: leave `columns` out")
-    if author is not None and not isinstance(author, str):
-        raise InvalidRecord(Reason.BAD_SCHEMA, "`author` of a reset must be a string")
+    columns = document.get("columns")
+    if columns is None:
+        columns = []
+    elif not isinstance(columns, list) or not columns or not all(isinstance(name, str) for name in columns):
+        # To forget everything instead would lose what the sender meant to keep.
+        raise InvalidRecord(
+            Reason.BAD_SCHEMA, "`columns` of a reset must be a list of names; without it all begin anew"
+        )
     return Reset(
         stream=record.stream(document.get("stream")),
         event_time_ms=record.event_time(document.get("ts")),
-        author=author and author[: record.limits.name_chars],
+        author=_text(document, "author", record),
+        columns=tuple(dict.fromkeys(columns)),
+        reason=_text(document, "reason", record),
     )
+
+
+def read_undo(document: dict[str, Any], record: Record) -> Undo:
+    """`{"stream": …, "role": "undo", "author": …}`; the author may be left out.
+
+    Raises:
+        InvalidRecord: what does not fit, and where.
+    """
+    return Undo(
+        stream=record.stream(document.get("stream")),
+        event_time_ms=record.event_time(document.get("ts")),
+        author=_text(document, "author", record),
+    )
+
+
+def _text(document: dict[str, Any], key: str, record: Record) -> str | None:
+    value = document.get(key)
+    if value is not None and not isinstance(value, str):
+        raise InvalidRecord(Reason.BAD_SCHEMA, f"`{key}` must be a string")
+    return value and value[: record.limits.name_chars]
 
 
 def read_acknowledgement(document: dict[str, Any], record: Record) -> Acknowledgement:

@@ -2,7 +2,7 @@
 
 headers ──▶ content-encoding ──▶ content-type ──┬─▶ CloudEvent ─▶ its data ─┐
                                                 │        ┌──────────────────┘
-                                                ├─▶ JSON ┴─▶ role ─▶ reset, acknowledgement
+                                                ├─▶ JSON ┴─▶ role ─▶ reset, undo, acknowledgement, end
                                                 │            └─────▶ columns, rows, Open Inference, points
                                                 └─▶ Arrow ─────────▶ columns
 """
@@ -13,13 +13,13 @@ from typing import Any, Literal
 
 from streamd.codec.cloudevents import open_event
 from streamd.codec.compression import decompress
-from streamd.codec.control import read_acknowledgement, read_reset
+from streamd.codec.control import read_acknowledgement, read_reset, read_undo
 from streamd.codec.fastjson import parse_columns
 from streamd.codec.features import read_features
 from streamd.codec.jsontext import parse_json
 from streamd.codec.limits import Limits
 from streamd.codec.record import Content, Record, check_version
-from streamd.codec.telemetry import parse_points, read_telemetry
+from streamd.codec.telemetry import parse_points, read_end, read_telemetry
 from streamd.errors import InvalidRecord, Reason
 from streamd.model import Envelope, FeatureBatch, Observation, ReferencePart
 
@@ -103,6 +103,10 @@ def _observe(document: Any, record: Record, kind: TopicKind) -> Observation:
             return read_acknowledgement(document, record)
         if role == "reset" and kind == "features":
             return read_reset(document, record)
+        if role == "undo" and kind == "features":
+            return read_undo(document, record)
+        if role == "end" and kind == "telemetry":
+            return read_end(document, record)
     if kind == "telemetry":
         return read_telemetry(document, record)
     if not isinstance(document, dict):
@@ -117,7 +121,7 @@ def _batch(content: Content, record: Record) -> FeatureBatch | ReferencePart:
     role = record.role(content.role)
     if role not in (None, "reference"):
         raise InvalidRecord(
-            Reason.BAD_ROLE, f"the role {role[:40]!r} is none of reference, reset, ack (the last two in JSON)"
+            Reason.BAD_ROLE, f"the role {role[:40]!r} is none of reference, reset, undo, ack (the last three in JSON)"
         )
     batch = FeatureBatch(
         stream=record.stream(content.stream),

@@ -1,4 +1,4 @@
-"""Nouns to bytes, for applications: feature batches, telemetry, references, resets and acknowledgements.
+"""Nouns to bytes, for applications: feature batches, telemetry, references, resets, acknowledgements, ends of runs.
 
 Imported by `streamd.client`, so at import it needs orjson alone. numpy, pandas, polars, torch and pyarrow are
 used only where the caller's own objects are of them, or the format asks for it.
@@ -18,6 +18,7 @@ import orjson
 from streamd.model import Header
 
 Outcome = Literal["done", "refused", "failed", "expired"]
+Ending = Literal["done", "failed"]
 Encoded = tuple[bytes, list[Header]]
 
 _JSON_TYPE = b"application/json"
@@ -78,10 +79,22 @@ def encode_features(
     return value, headers
 
 
-def encode_reset(stream: str, *, author: str | None = None, ts_ms: int | None = None) -> Encoded:
-    """The order to forget a stream's reference and state."""
-    document = {"stream": stream, "role": "reset", "author": author, "ts": ts_ms}
-    return _message(document)
+def encode_reset(
+    stream: str,
+    *,
+    author: str | None = None,
+    ts_ms: int | None = None,
+    columns: Sequence[str] = (),
+    reason: str | None = None,
+) -> Encoded:
+    """The order to forget a stream's reference and state, or those of some columns."""
+    more = {"columns": list(columns) or None, "reason": reason}
+    return _message({"stream": stream, "role": "reset", "author": author, "ts": ts_ms} | more)
+
+
+def encode_undo(stream: str, *, author: str | None = None, ts_ms: int | None = None) -> Encoded:
+    """The order to put a stream's reference before the present one in force again."""
+    return _message({"stream": stream, "role": "undo", "author": author, "ts": ts_ms})
 
 
 def encode_ack(
@@ -120,6 +133,11 @@ def encode_telemetry(
     # orjson would write null, and "not measured" is not what a NaN says.
     value = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     return value, [("content-type", _JSON_TYPE)]
+
+
+def encode_end(run: str, *, step: int | None = None, outcome: Ending = "done", ts_ms: int | None = None) -> Encoded:
+    """The word that a training run is over, so that its silence is no finding; key it by `run`."""
+    return _message({"run": run, "role": "end", "step": step, "outcome": outcome, "ts": ts_ms})
 
 
 def _message(document: dict[str, Any]) -> Encoded:

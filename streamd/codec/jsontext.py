@@ -13,6 +13,7 @@ The checks look at the text outside its strings, where a bracket is a level and 
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -116,3 +117,14 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
                 Reason.DUPLICATE_NAME, f"the name {name[:80]!r} is there twice in one object: which one is meant?"
             )
         seen.add(name)
+
+
+def json_number(value: float) -> float | str:
+    """The number as JSON can hold it; not finite: a word that Python's `float` and JavaScript's `Number` read.
+
+    >>> json_number(0.5), json_number(float("nan")), json_number(float("-inf"))
+    (0.5, 'NaN', '-Infinity')
+    """
+    if math.isnan(value):
+        return "NaN"
+    return float(value) if math.isfinite(value) else ("Infinity" if value > 0 else "-Infinity")

@@ -11,7 +11,6 @@ DeadLetter   dead letters                    the original's          the origina
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -19,7 +18,8 @@ from typing import Any, Protocol
 import orjson
 
 from streamd import __version__
-from streamd.model import Alert, Command, DeadLetter, Effect, Header
+from streamd.codec.jsontext import json_number
+from streamd.model import Alert, Command, DeadLetter, Effect, Header, RowFinding
 from streamd.transport.base import Outgoing
 
 ALERT_TYPE = "io.streamd.alert.v1"
@@ -83,6 +83,7 @@ def alert_record(alert: Alert, topic: str, source: str) -> Outgoing:
         "statistic": alert.statistic,
         "threshold": alert.threshold,
         "p_value": alert.p_value,
+        "level": alert.level,
         "effect": {"name": alert.effect_name, "value": alert.effect},
         "features": [
             {"name": f.name, "statistic": f.statistic, "p_value": f.p_value, "direction": f.direction}
@@ -97,7 +98,7 @@ def alert_record(alert: Alert, topic: str, source: str) -> Outgoing:
         },
         "event_time": rfc3339(alert.event_time_ms),
         "started_at": rfc3339(alert.started_at_ms),
-        "rows": [{"id": row.id, "score": row.score, "features": row.features} for row in alert.rows],
+        "rows": [_row(row) for row in alert.rows],
         "model_sha256": alert.model_sha256,
         "summary": alert.summary,
     }
@@ -105,6 +106,15 @@ def alert_record(alert: Alert, topic: str, source: str) -> Outgoing:
         value |= {"step": alert.step, "first_step": alert.first_step}
     headers = _cloud_event(alert.id, source, ALERT_TYPE, alert.stream, alert.event_time_ms)
     return Outgoing(topic, _utf8(alert.stream), _json(value), headers)
+
+
+def _row(row: RowFinding) -> dict[str, Any]:
+    value: dict[str, Any] = {"id": row.id, "score": row.score, "features": row.features}
+    if row.contributions is not None:
+        value["contributions"] = row.contributions
+    if row.confidence is not None:
+        value["confidence"] = row.confidence
+    return value
 
 
 def command_record(command: Command, topic: str, source: str) -> Outgoing:
@@ -183,10 +193,7 @@ def _json(value: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """`value` as JSON can hold it: non-finite numbers become the strings `NaN`, `Infinity`, `-Infinity`.
-
-    These are the words that both Python's `float` and JavaScript's `Number` read.
-    """
+    """`value` as JSON can hold it."""
     if isinstance(value, str):
         return value if value.isascii() else _utf8(value).decode()
     if isinstance(value, Mapping):
@@ -194,9 +201,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, float):
-        if math.isnan(value):
-            return "NaN"
-        return float(value) if math.isfinite(value) else ("Infinity" if value > 0 else "-Infinity")
+        return json_number(value)
     return value
 
 

@@ -12,7 +12,8 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
-from streamd.cli.batches import Columns, DataFile, DataFileError
+from streamd.cli.batches import Columns, DataFile
+from streamd.dataset import DataFileError
 
 TABLE = pa.table(
     {

@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from jsonschema.validators import validator_for
 from kafka import KafkaConsumer, TopicPartition
-from training import WAIT_SECONDS
+from training import WAIT_SECONDS, Commander, Inbox, watched
+from training import command as a_command
 
 import streamd
 from streamd.cli import verbs
 from streamd.cli.exit_codes import ExitCode
 from streamd.client import TrainingMonitor
-from streamd.client.commands import read_command
+from streamd.client.commands import NAMES, read_command
 from streamd.transport.embedded import EmbeddedBroker
 
 
@@ -104,6 +106,44 @@ def test_the_command_is_the_contracts_with_its_author(
 
 @pytest.mark.broker
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "command", "args"),
+    [
+        (["checkpoint"], "checkpoint", {}),
+        (["pause"], "pause", {}),
+        (["resume"], "resume", {}),
+        (["reduce-lr"], "reduce_lr", {"factor": 0.5, "min_lr": 0.0}),
+        (["reduce-lr", "--factor", "0.1", "--min-lr", "1e-6"], "reduce_lr", {"factor": 0.1, "min_lr": 1e-6}),
+        (["rollback"], "rollback", {"to": "previous"}),
+        (["rollback", "--step", "0"], "rollback", {"step": 0}),
+        (["skip-batches", "--count", "200"], "skip_batches", {"count": 200}),
+        (["stop"], "stop", {}),
+    ],
+)
+def test_every_command_is_on_the_topic_with_its_author_and_the_job_does_it(
+    embedded_broker: EmbeddedBroker, tmp_path: Path, arguments: list[str], command: str, args: dict[str, Any]
+) -> None:
+    name, servers = f"run/{uuid.uuid4().hex[:8]}", embedded_broker.bootstrap_servers
+    own = ["--run", name, "--author", "Ada", "--wait", "0", "--bootstrap-servers", servers]
+    assert verbs.run(["ctl", *arguments, *own]) == ExitCode.OK
+    (record,) = on_the_topic(servers, name)
+    value = json.loads(record.value)
+    assert (value["command"], value["args"], value["author"]) == (command, args, "Ada")
+    inbox, commander = Inbox(), Commander()
+    optimizer = torch.optim.SGD([torch.ones(1, requires_grad=True)], lr=1.0)
+    job = {"optimizer": optimizer, "checkpoints": tmp_path, "allow": NAMES, "first_step": 0}
+    with watched(inbox, commander, name, **job) as monitor:
+        for batch in monitor.batches(range(2)):
+            if batch == 0:
+                commander.send(a_command("checkpoint", name))  # something to go back to
+            else:
+                commander.send(record.value, a_command("resume", name))
+            monitor.step(loss=1.0)
+    assert (value["id"], "done") in inbox.answers
+
+
+@pytest.mark.broker
+@pytest.mark.slow
 def test_a_run_that_does_not_answer_ends_it_with_69(
     embedded_broker: EmbeddedBroker, running: Running, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,6 +163,14 @@ def test_a_run_that_does_not_answer_ends_it_with_69(
         (["reduce-lr", "--run", "r", "--factor", "0"], "between 0 and 1"),
         (["skip-batches", "--run", "r"], "--count"),
         (["pause", "--run", "r", "--expires", "soon"], "90s"),
+        (["pause", "--run", "r", "--column", "a"], "--column says nothing to pause"),
+        (["pause", "r"], "--run r"),
+        (["accept"], "STREAM is missing"),
+        (["accept", "\n"], "printable"),
+        (["accept", "s", "--run", "r"], "--run says nothing to accept"),
+        (["accept", "s", "--mode", "shadow"], "--mode says nothing to accept"),
+        (["undo", "s", "--column", "a"], "--column says nothing to undo"),
+        (["undo", "s", "--reason", "oops"], "--reason says nothing to undo"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_sent(

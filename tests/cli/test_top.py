@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pty
 import select
@@ -49,6 +50,19 @@ def test_once_prints_the_streams_worst_first_in_80_columns(live, capsys, monkeyp
     assert [line.split()[0] for line in lines[3:]] == ["warning", "amount", "quiet", "quiet", "unknown", "1"]
     assert lines[4].strip().startswith("amount drifted up (KS D=")
     assert lines[-1] == "1 to 4 of 4, worst first"
+
+
+@pytest.mark.slow
+def test_a_run_shows_its_loss_and_step_and_where_it_was_no_number(live, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    live.train("bert-42", [2.0, 1.0, 1.5], first=1200)
+    live.train("gpt-1", [2.0, math.nan])
+    assert run("--once", "--url", live.url) == ExitCode.OK
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3].split()[:-2] == ["critical", "gpt-1", "▅!", "NaN", "step", "2"]
+    assert "loss (nan) is not a number any more" in lines[4]
+    assert lines[5].split()[:-2] == ["quiet", "bert-42", "█▁▅", "1.50", "step", "1202"]
+    assert max(map(cell_len, lines)) <= 80
 
 
 @pytest.mark.slow

@@ -71,8 +71,12 @@ MESSAGES = [
     ("telemetry", {"run": "r", "step": 1, "epoch": None, "metrics": {"loss": None, "x": "-inf"}, "tensors": {"w": {}}}),
     ("telemetry", [{"run": "r", "step": 1}, {"run": "r", "step": 2}]),
     ("reset", {"stream": "s", "role": "reset", "author": "me"}),
+    ("reset", {"stream": "s", "role": "reset", "columns": ["a"], "reason": "new prices"}),
+    ("reset", {"stream": "s", "role": "undo", "author": "me"}),
     ("ack", {"stream": "s", "role": "ack", "ack": ACK}),
     ("ack", {"run": "r", "role": "ack", "ack": ACK | {"detail": "d", "at": 1_763_769_600_123}}),
+    ("end", {"run": "r", "role": "end"}),
+    ("end", {"run": "r", "role": "end", "step": 7, "outcome": "failed", "ts": 1_763_769_600_123}),
 ]
 WRONG = [
     ("feature_batch", {"stream": "s"}),
@@ -86,7 +90,10 @@ WRONG = [
     ("telemetry", {"run": "r", "step": -1}),
     ("telemetry", {"run": "r", "step": 1, "metrics": {"loss": "low"}}),
     ("reset", {"stream": "s", "role": "reset", "author": 7}),
+    ("reset", {"stream": "s", "role": "reset", "columns": "a"}),
     ("ack", {"stream": "s", "role": "ack", "ack": {"command_id": "c", "outcome": "maybe"}}),
+    ("end", {"run": "r", "role": "end", "outcome": "maybe"}),
+    ("end", {"run": "r", "role": "end", "step": -1}),
 ]
 
 

@@ -17,7 +17,7 @@ from streamd.codec.decode import decode
 from streamd.codec.jsontext import parse_json
 from streamd.codec.limits import Limits
 from streamd.errors import InvalidRecord, Reason
-from streamd.model import Acknowledgement, Envelope, FeatureBatch, ReferencePart, Reset
+from streamd.model import Acknowledgement, Envelope, FeatureBatch, ReferencePart, Reset, Undo
 
 NOW_MS = 1_763_769_600_123
 LIMITS = Limits()
@@ -226,10 +226,19 @@ def test_a_reference_is_told_by_its_header_or_its_role_and_may_come_in_parts():
     assert (read(bare | {"role": "reference"}).part, read(bare | {"role": "reference"}).parts) == (1, 1)
 
 
-def test_a_reset_of_some_columns_is_refused_and_forgets_nothing():
-    with pytest.raises(InvalidRecord, match="leave `columns` out") as caught:
-        read({"stream": "s", "role": "reset", "columns": ["a"]})
+@pytest.mark.parametrize("columns", [[], "a", ["a", 1], {"a": 1}])
+def test_a_reset_of_columns_that_are_no_names_is_refused_and_forgets_nothing(columns):
+    with pytest.raises(InvalidRecord, match="`columns` of a reset must be a list of names") as caught:
+        read({"stream": "s", "role": "reset", "columns": columns})
     assert caught.value.reason is Reason.BAD_SCHEMA
+
+
+def test_a_reset_may_name_columns_and_a_reason_and_an_undo_its_author():
+    said = {"role": "reset", "author": "ann", "columns": ["a", "b", "a"], "reason": "new prices"}
+    assert read(said, key=b"k") == Reset("k", NOW_MS, "ann", ("a", "b"), "new prices")
+    assert read({"role": "undo", "stream": "s", "author": "ann"}) == Undo("s", NOW_MS, "ann")
+    with pytest.raises(InvalidRecord, match="`author` must be a string"):
+        read({"role": "undo", "stream": "s", "author": 7})
 
 
 def test_a_reset_and_an_acknowledgement_are_told_by_their_role():

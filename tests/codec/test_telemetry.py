@@ -10,7 +10,7 @@ import pytest
 from streamd.codec.decode import decode
 from streamd.codec.limits import Limits
 from streamd.errors import InvalidRecord, Reason
-from streamd.model import Acknowledgement, Envelope
+from streamd.model import Acknowledgement, Envelope, RunEnded
 
 NOW_MS = 1_763_769_600_123
 POINT = {"run": "bert-42", "step": 1200, "metrics": {"loss": 0.52}}
@@ -94,9 +94,23 @@ def test_an_acknowledgement_of_a_run_is_read():
     assert read({"run": "r", "role": "ack", "ack": ack}) == Acknowledgement("r", NOW_MS, "c1", "done", "")
 
 
+def test_the_end_of_a_run_is_read_from_the_payload_or_the_header():
+    assert read({"run": "r", "role": "end", "step": 7}) == RunEnded("r", NOW_MS, 7, "done")
+    assert read({"run": "r", "role": "end", "outcome": "failed", "ts": NOW_MS - 5}) == RunEnded(
+        "r", NOW_MS - 5, None, "failed"
+    )
+    assert read({"step": 7}, [("streamd-role", b"end")], key=b"r") == RunEnded("r", NOW_MS, 7, "done")
+
+
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
+        ({"role": "end"}, Reason.NO_STREAM),
+        ({"run": "r", "role": "end", "outcome": "refused"}, Reason.BAD_SCHEMA),
+        ({"run": "r", "role": "end", "outcome": None}, Reason.BAD_SCHEMA),
+        ({"run": "r", "role": "end", "step": "last"}, Reason.BAD_SCHEMA),
+        ({"run": "r", "role": "end", "ts": "soon"}, Reason.BAD_TIME),
+        ([POINT, {"run": "r", "role": "end"}], Reason.BAD_ROLE),
         ({"run": "r"}, Reason.BAD_SCHEMA),
         ({"run": "r", "step": -1}, Reason.BAD_SCHEMA),
         ({"run": "r", "step": 1.5}, Reason.BAD_SCHEMA),

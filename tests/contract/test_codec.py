@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from streamd.asyncapi import schema
 from streamd.codec.decode import decode
-from streamd.codec.encode import encode_ack, encode_features, encode_reset
+from streamd.codec.encode import encode_ack, encode_end, encode_features, encode_reset
 from streamd.codec.limits import Limits
-from streamd.model import Acknowledgement, Envelope, ReferencePart, Reset
+from streamd.model import Acknowledgement, Envelope, ReferencePart, Reset, RunEnded
 
 NOW_MS = 1_763_769_600_123
 FORMATS = ["json", "arrow"]
@@ -136,7 +136,7 @@ def test_a_part_of_a_reference_arrives_as_one(format):
     assert (part.part, part.parts) == (2, 3)
 
 
-def test_resets_and_acknowledgements_arrive():
+def test_resets_acknowledgements_and_ends_arrive():
     assert decoded(encode_reset("s", author="me", ts_ms=NOW_MS - 1)) == Reset("s", NOW_MS - 1, "me")
     assert decoded(encode_reset("s")) == Reset("s", NOW_MS)
     ack = encode_ack("s", "c1", "failed", detail="no checkpoint", at_ms=NOW_MS)
@@ -144,6 +144,9 @@ def test_resets_and_acknowledgements_arrive():
     value, headers = encode_ack("bert", "c1", "done", kind="run")
     envelope = Envelope("streamd.telemetry", 0, 0, NOW_MS, b"bert", value, tuple(headers))
     assert decode(envelope, Limits(), "telemetry") == Acknowledgement("bert", NOW_MS, "c1", "done", "")
+    value, headers = encode_end("bert", step=9, outcome="failed", ts_ms=NOW_MS - 1)
+    envelope = Envelope("streamd.telemetry", 0, 0, NOW_MS, b"bert", value, tuple(headers))
+    assert decode(envelope, Limits(), "telemetry") == RunEnded("bert", NOW_MS - 1, 9, "failed")
 
 
 def test_what_is_encoded_fits_its_schema():
@@ -152,6 +155,7 @@ def test_what_is_encoded_fits_its_schema():
         "feature_batch": batch,
         "reset": encode_reset("s"),
         "ack": encode_ack("s", "c", "done"),
+        "end": encode_end("r"),
     }.items():
         jsonschema.Draft7Validator(schema(name)).validate(orjson.loads(value))
 

@@ -13,7 +13,12 @@ import pytest
 from streamd.detectors.base import Detector, DetectorConfig, Readable, Reference
 from streamd.detectors.registry import AnyDetectorConfig
 from streamd.fitting import fit
+from streamd.fitting.learning import FitOptions
+from streamd.fitting.learning import fit as fit_scorer
+from streamd.fitting.isolation import IsolationSettings
+from streamd.fitting.thresholds import EvtThreshold
 from streamd.model import FeatureBatch, Kind, Outcome, Reading, Verdict
+from streamd.scorers.fitted import to_bytes
 from streamd.state import pack, unpack
 from streamd.table import Categorical, Predictions, Table
 
@@ -51,12 +56,18 @@ def reference() -> Reference:
     return Reference(table, table.sha256(), "batches")
 
 
+def forest() -> bytes:
+    """What a bundle holds: an isolation forest whose threshold goes on learning."""
+    options = FitOptions(EvtThreshold(rate=0.01))
+    return to_bytes(fit_scorer(IsolationSettings(trees=10), reference().table, options=options).fitted)
+
+
 @cache
 def profile_of(config_type: type[DetectorConfig]) -> tuple[DetectorConfig, Any]:
     config = config_type()
     if not config.needs_reference:
         return config, None
-    weights = fit(config, reference()) if config.needs_fit else None
+    weights = fit(config, reference()) if config.needs_fit else forest() if config.from_bundle else None
     return config, config.profile(reference(), weights)
 
 
@@ -130,6 +141,13 @@ def test_the_same_batches_give_the_same_outcomes_to_the_last_bit(config_type: ty
 def test_it_judges_something_before_long(config_type: type[DetectorConfig]) -> None:
     outcomes = fold(built(config_type), batches(count=WARM_BATCHES, shift_from=WARM_BATCHES - 5))
     assert any(isinstance(outcome, Verdict) for outcome in outcomes)
+
+
+def test_every_judge_with_p_values_has_a_share_of_the_budget(config_type: type[DetectorConfig]) -> None:
+    outcomes = fold(built(config_type), batches(count=WARM_BATCHES, shift_from=WARM_BATCHES - 5))
+    judges = {(o.kind, o.test) for o in outcomes if isinstance(o, Verdict) and o.adjusted is not None}
+    assert len(judges) <= config_type.judges
+    assert config_type.judges == 0 or judges, "nothing would spend the share"
 
 
 @pytest.mark.parametrize("stopped_after", [0, 1, 4, 9])

@@ -29,7 +29,7 @@ CONTENT_TYPES = (
     b"application/x-ndjson",
 )
 ENCODINGS = (None, b"gzip", b"zstd")
-ROLES = (None, b"reference", b"ack", b"reset")
+ROLES = (None, b"reference", b"ack", b"reset", b"end")
 
 
 def check(data: bytes) -> None:

@@ -61,9 +61,9 @@ words = st.sampled_from(
     ["stream", "run", "step", "ts", "features", "rows", "logits", "probabilities", "ids", "role", "ack", "version"]
 )
 words |= st.sampled_from(
-    ["inputs", "outputs", "parameters", "name", "shape", "datatype", "data", "metrics", "tensors", "columns"]
+    ["inputs", "outputs", "parameters", "name", "shape", "datatype", "data", "metrics", "tensors", "columns", "outcome"]
 )
-scalars = st.sampled_from(["reference", "reset", "ack", "FP32", "BYTES", "BOOL", "NaN", "x"])
+scalars = st.sampled_from(["reference", "reset", "ack", "end", "done", "FP32", "BYTES", "BOOL", "NaN", "x"])
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | scalars | st.just([0, 2])
 documents = st.recursive(
     leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words | st.text(max_size=4), inner, max_size=6)

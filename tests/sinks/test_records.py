@@ -45,6 +45,7 @@ ALERT = Alert(
     statistic=0.31,
     threshold=0.2,
     p_value=1.2e-9,
+    level=4e-7,
     effect_name="ks_distance",
     effect=0.31,
     features=(ColumnFinding("amount", 0.31, 1.2e-9, "up"),),
@@ -119,6 +120,7 @@ def test_an_alert_is_what_the_contract_shows() -> None:
         "statistic": 0.31,
         "threshold": 0.2,
         "p_value": 1.2e-9,
+        "level": 4e-7,
         "effect": {"name": "ks_distance", "value": 0.31},
         "features": [{"name": "amount", "statistic": 0.31, "p_value": 1.2e-9, "direction": "up"}],
         "window": {
