@@ -143,7 +143,7 @@ class PartitionEngine:
         severities: list[Severity] = []
         visible = stream.visible(batch)
         for name, detector in stream.detectors.items():
-            for verdict in _judged(name, detector, visible):
+            for verdict in _judged(name, detector, visible(name)):
                 occasion = self._occasion(batch.stream, batch.event_time_ms, envelope, len(severities))
                 severity, told = stream.policy.grade(verdict, occasion)
                 outcomes.append(verdict)
@@ -217,7 +217,8 @@ class PartitionEngine:
         """Tell of the new reference, and train on it what must be."""
         reference = stream.reference
         assert reference is not None
-        effects: list[Effect] = [StreamChanged(stream.name, "reference", _described(reference) + how)]
+        detail = _described(reference) + how + stream.season_words()
+        effects: list[Effect] = [StreamChanged(stream.name, "reference", detail)]
         if not reference.bundled:
             effects.append(keep_reference(reference))
         return effects + self._train(stream)

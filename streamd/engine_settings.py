@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from streamd.detectors.base import DetectorConfig, Reference
 from streamd.policy import PolicySettings
@@ -52,8 +53,19 @@ class ReferenceSettings(Settings):
     """Take the stream's first rows that raised no alert; null: wait for reference batches. 2000 rows are all
     that the judges keep; more of them only help the detectors that train."""
 
+    season: Literal["24h", "7d"] | None = None
+    """Compare like with like: numeric columns in `ks`, `iqr` and `zscore` with the reference's rows of the same hour of
+    the day, or of the week. The first rows then are as many as two whole seasons have; reference batches need the
+    `ts` of their rows. `streamd calibrate` says where there is a season; null: none."""
+
     rows_max: int = Field(default=500_000, ge=10)
     """Rows of one reference. More are refused as `too_many_rows`: a reference is held in memory."""
+
+    @model_validator(mode="after")
+    def _a_season_needs_times(self) -> Self:
+        if self.season is not None and self.bundle is not None:
+            raise ValueError("season: the rows of a bundle have no times; without `bundle` the first rows are learned")
+        return self
 
 
 @dataclass(frozen=True, slots=True, eq=False)

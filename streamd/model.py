@@ -46,6 +46,7 @@ class FeatureBatch:
     offset: int
     table: Table
     ids: tuple[str, ...] | None = None  # one per row, come back in alerts
+    phase: int | None = None  # of the season, where the values are those of an average time: see streamd.seasons
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,6 +6,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from streamd.detectors.base import DetectorConfig, Reference
+from streamd.seasons import LikeWithLike
 
 
 class Profiles:
@@ -16,11 +17,20 @@ class Profiles:
 
     def __init__(self) -> None:
         self._references: WeakValueDictionary[str, Reference] = WeakValueDictionary()
+        self._seasons: WeakValueDictionary[tuple[str, str], LikeWithLike] = WeakValueDictionary()
         self._profiles: WeakValueDictionary[tuple[str, str, str], Any] = WeakValueDictionary()
 
     def reference(self, reference: Reference) -> Reference:
         """The one Reference of this content and source."""
         return self._references.setdefault(reference.key, reference)
+
+    def like_with_like(self, reference: Reference, length: str) -> LikeWithLike:
+        """The one LikeWithLike of this reference, which has the times of its rows."""
+        key = (reference.sha256, length)
+        season = self._seasons.get(key)
+        if season is None:
+            season = self._seasons[key] = LikeWithLike(length, reference.table)
+        return season
 
     def profile(self, config: DetectorConfig, reference: Reference, weights: bytes | None, weights_sha256: str) -> Any:
         """The one profile of this Config, reference and weights."""

@@ -1,13 +1,14 @@
-"""Seasons: the phase of a moment in a day or a week, and whether a past repeats itself every so often. Pure."""
+"""Seasons: whether a past repeats itself every day or week, and values made comparable whatever the hour. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamd.table import FloatArray
+from streamd.model import FeatureBatch
+from streamd.table import PHASE_ROWS_MIN, FloatArray, Table
 
 HOUR_MS = 3_600_000
 SEASONS_MS = {"24h": 24 * HOUR_MS, "7d": 7 * 24 * HOUR_MS}
@@ -106,3 +107,76 @@ def _judged(vectors: FloatArray) -> tuple[float, float]:
         sums += unit[row][places[:, row]]
     as_long = np.count_nonzero((sums**2).sum(axis=1) >= (unit.sum(axis=0) ** 2).sum() * (1 - 1e-9))
     return correlation, (1 + as_long) / (1 + _SHIFTS)
+
+
+# --- Like with like -------------------------------------------------------------------------------
+
+PHASES = {"24h": 24, "7d": 168}  # hours
+POINTS_MAX = 512  # of a distribution function that are kept: 8 KB a column and phase
+SEASONS_LEARNED = 2  # of a stream's first rows: in one, the hour and that day's weather are the same thing
+
+
+class LikeWithLike:
+    """What a value would be at an average time: as far up in the whole reference as it is among those of its phase.
+
+        value ──F of its phase──▶ share of the phase's rows below it ──F⁻¹ of all──▶ value at an average time
+
+    So all phases have the whole reference's distribution, in its own units, and a window of whatever phases is compared
+    with the mixture of them. What lies beyond all values of its phase lies as far beyond all values. Both
+    distribution functions are drawn through the middle of each step. Immutable, shared.
+
+    Args:
+        length: of the season, `24h` or `7d`.
+        table: the reference, with the times of its rows.
+    """
+
+    def __init__(self, length: str, table: Table) -> None:
+        assert table.times_ms is not None, length
+        self.length = length
+        self._width_ms = SEASONS_MS[length] // PHASES[length]
+        phases = self.phases = ((table.times_ms // self._width_ms) % PHASES[length]).astype(np.intp)
+        self.phase_rows = np.bincount(phases, minlength=PHASES[length]).astype(np.int64)
+        self._whole = {name: _steps(column) for name, column in table.numeric.items()}
+        self._phases = [
+            {name: _steps(column[phases == phase]) for name, column in table.numeric.items()}
+            for phase in range(PHASES[length])
+        ]
+        numeric = {name: column.copy() for name, column in table.numeric.items()}
+        for phase in np.flatnonzero(self.phase_rows).tolist():
+            rows = np.flatnonzero(phases == phase)
+            for name, column in numeric.items():
+                column[rows] = self._value(name, column[rows], phase)
+        self.reference_table = replace(table, numeric=numeric, times_ms=None, _matrices={})
+
+    @property
+    def covered(self) -> int:
+        """Phases of which there are rows enough."""
+        return int(np.count_nonzero(self.phase_rows >= PHASE_ROWS_MIN))
+
+    def adjusted(self, batch: FeatureBatch) -> FeatureBatch:
+        """The batch with the values of an average time; columns that the reference lacks stay as they are."""
+        phase = int(batch.event_time_ms // self._width_ms) % PHASES[self.length]
+        numeric = {
+            name: self._value(name, column, phase) if name in self._whole else column
+            for name, column in batch.table.numeric.items()
+        }
+        return replace(batch, table=replace(batch.table, numeric=numeric, _matrices={}), phase=phase)
+
+    def _value(self, name: str, values: FloatArray, phase: int) -> FloatArray:
+        own, own_shares = self._phases[phase][name]
+        whole, shares = self._whole[name]
+        if len(own) == 0 or self.phase_rows[phase] < PHASE_ROWS_MIN:
+            return np.full(len(values), np.nan)
+        inside = np.clip(values, own[0], own[-1])
+        beyond = np.where(values == inside, 0.0, values - inside)
+        return np.asarray(np.interp(np.interp(inside, own, own_shares), shares, whole) + beyond)
+
+
+def _steps(column: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Distinct finite values, rising, and for each the share of rows below it, with half of its own."""
+    values, counts = np.unique(column[np.isfinite(column)], return_counts=True)
+    shares = (np.cumsum(counts) - 0.5 * counts) / max(counts.sum(), 1)
+    if len(values) > POINTS_MAX:
+        kept = np.linspace(0, len(values) - 1, POINTS_MAX).round().astype(np.intp)
+        values, shares = values[kept], shares[kept]
+    return values, shares

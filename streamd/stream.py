@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from streamd.detectors.base import ByColumn, Detector, DetectorConfig, Reference, State, is_bundled
 from streamd.engine_settings import StreamSettings
@@ -13,9 +15,10 @@ from streamd.errors import InvalidRecord, Reason
 from streamd.model import FeatureBatch, Keep, ReferencePart
 from streamd.policy import Policy
 from streamd.profiles import Profiles
+from streamd.seasons import PHASES, SEASONS_LEARNED, SEASONS_MS, LikeWithLike
 from streamd.settings import Settings
 from streamd.state import pack, unpack
-from streamd.table import Table, beside, concatenate
+from streamd.table import PHASE_ROWS_MIN, Table, beside, concatenate
 
 EARLIER_MAX = 3
 """References of a stream before the present one that can be put in force again."""
@@ -26,20 +29,42 @@ ANEW_ROWS = 2000
 
 @dataclass(slots=True)
 class Collection:
-    """Tables on their way to a reference, by part; `parts` is 0 while they are a stream's own first rows."""
+    """Tables on their way to a reference, by part; `parts` is 0 while they are a stream's own first rows.
+
+    Attributes:
+        every, offered: of so many batches that were offered each `every`-th is kept, where a season is long.
+    """
 
     tables: dict[int, Table] = field(default_factory=dict)
     parts: int = 0
     rows: int = 0
+    every: int = 1
+    offered: int = 0
 
     def snapshot(self) -> State:
         tables = {str(part): table.to_state() for part, table in self.tables.items()}
-        return {"tables": tables, "parts": self.parts, "rows": self.rows}
+        counts = {"parts": self.parts, "rows": self.rows, "every": self.every, "offered": self.offered}
+        return {"tables": tables, **counts}
+
+    def offer(self, table: Table) -> bool:
+        """Append a table, unless it is one of those that are left out; whether it was kept."""
+        self.offered += 1
+        if (self.offered - 1) % self.every:
+            return False
+        self.tables[len(self.tables)] = table
+        self.rows += table.rows
+        return True
+
+    def thin(self) -> None:
+        """Keep half as many tables as so far, evenly, from now on too."""
+        self.tables = dict(enumerate(list(self.tables.values())[::2]))
+        self.rows = sum(table.rows for table in self.tables.values())
+        self.every *= 2
 
     @classmethod
     def restored(cls, state: State) -> Collection:
         tables = {int(part): Table.from_state(table) for part, table in state["tables"].items()}
-        return cls(tables, state["parts"], state["rows"])
+        return cls(tables, state["parts"], state["rows"], state.get("every", 1), state.get("offered", len(tables)))
 
 
 class Stream:
@@ -58,6 +83,7 @@ class Stream:
         self._sent = Collection()
         self._first = Collection()
         self._earlier: tuple[Reference, ...] = ()  # the last is the one before the present
+        self._season: LikeWithLike | None = None  # of the reference, where one is configured and its rows have times
         self.anew: tuple[str, ...] = ()  # columns that nobody judges until their next rows have become their reference
         self.detectors: dict[str, Detector] = {
             name: config.build(name, None) for name, config in settings.detectors.items() if not config.needs_reference
@@ -85,7 +111,7 @@ class Stream:
                 Reason.TOO_MANY_ROWS,
                 f"the reference of {self.name!r} has {rows} rows, over reference.rows_max = {limit}; send a sample",
             )
-        collection.tables[part.part] = part.batch.table
+        collection.tables[part.part] = self._timed(part.batch)
         collection.rows = rows
         if len(collection.tables) < collection.parts:
             return False
@@ -102,13 +128,34 @@ class Stream:
             return False
         first = self._first
         # A copy: the batch may be a view of a network buffer that is much larger than it.
-        first.tables[len(first.tables)] = concatenate([batch.table])
-        first.rows += batch.table.rows
-        if first.rows < wanted:
+        if (
+            not first.offer(concatenate([self._timed(batch)]))
+            or first.rows < wanted
+            or not self._seasons_learned(first)
+        ):
             return False
         self._first = Collection()
         self._adopt(concatenate(list(first.tables.values())), "first_rows")
         return True
+
+    def _timed(self, batch: FeatureBatch) -> Table:
+        """The batch's table, with its time where a season needs to know."""
+        if self.settings.reference.season is None:
+            return batch.table
+        return replace(batch.table, times_ms=np.full(batch.table.rows, batch.event_time_ms))
+
+    def _seasons_learned(self, first: Collection) -> bool:
+        """Whether the first rows span as many seasons as they should. A long season's are thinned when they are
+        over the limit."""
+        season = self.settings.reference.season
+        if season is None:
+            return True
+        times_ms = [int(table.times_ms[0]) for table in first.tables.values() if table.times_ms is not None]
+        if max(times_ms) - min(times_ms) >= SEASONS_LEARNED * SEASONS_MS[season]:
+            return True
+        if first.rows > self.settings.reference.rows_max:
+            first.thin()
+        return False
 
     def _adopt(self, table: Table, source: str) -> None:
         reference = self._interned(table, source)
@@ -126,6 +173,14 @@ class Stream:
 
     def _start(self, reference: Reference) -> None:
         self.reference = reference
+        season, table = self.settings.reference.season, reference.table
+        known = season is not None and table.times_ms is not None
+        before, self._season = self._season, None
+        if known and season is not None:
+            self._season = self._profiles.like_with_like(reference, season)
+        if before is not self._season:  # their past is of other values
+            again = {n: c for n, c in self.settings.detectors.items() if c.seasonal and not c.needs_reference}
+            self.detectors.update({name: config.build(name, None) for name, config in again.items()})
         self.weights.clear()
         self.trainings.clear()
         self._first = Collection()
@@ -164,19 +219,37 @@ class Stream:
         self._change(self.reference.table.without(columns), columns)
         return [name for name, old in before.items() if not isinstance(old, ByColumn)]
 
-    def visible(self, batch: FeatureBatch) -> FeatureBatch:
-        """The batch as the detectors get it."""
-        return replace(batch, table=batch.table.without(self.anew)) if self.anew else batch
+    def visible(self, batch: FeatureBatch) -> Callable[[str], FeatureBatch]:
+        """The batch as each detector gets it, by its name."""
+        whole = replace(batch, table=batch.table.without(self.anew)) if self.anew else batch
+        if self._season is None:
+            return lambda name: whole
+        adjusted = self._season.adjusted(whole)
+        return lambda name: adjusted if self.settings.detectors[name].seasonal else whole
+
+    def season_words(self) -> str:
+        """What a person should know of the season, as the end of a sentence; nothing where none is configured."""
+        season, reference = self.settings.reference.season, self.reference
+        if season is None or reference is None:
+            return ""
+        if self._season is None:
+            return f"; no season of {season}: the reference's rows have no times"
+        covered, phases = self._season.covered, PHASES[season]
+        if covered == phases:
+            return f"; season {season}"
+        return (
+            f"; season {season}: {covered} of {phases} hours have {PHASE_ROWS_MIN} rows or more, numeric values of the "
+            "others are not compared; send a reference over whole seasons, each part with its own ts"
+        )
 
     def _learn_anew(self, batch: FeatureBatch) -> bool:
         """Count a calm batch towards the reference of the columns that begin anew; whether that is now whole."""
         assert self.reference is not None
         first = self._first
-        table = batch.table.only(self.anew)
+        table = self._timed(batch).only(self.anew)
         if not table.rows or not table.names:
             return False
-        first.tables[len(first.tables)] = concatenate([table])  # a copy, as above
-        first.rows += table.rows
+        first.offer(concatenate([table]))  # a copy, as above
         if first.rows < self.rows_anew:
             return False
         columns, self.anew, self._first = self.anew, (), Collection()
@@ -222,7 +295,13 @@ class Stream:
         assert self.reference is not None, name
         scorer = self.settings.bundle.weights if config.from_bundle and self.settings.bundle is not None else weights
         sha256 = hashlib.sha256(scorer).hexdigest() if scorer is not None else ""
-        profile = self._profiles.profile(config, self.reference, scorer, sha256)
+        reference = self.reference
+        if config.seasonal and self._season is not None:
+            key = f"{reference.sha256}-{self._season.length}"
+            reference = Reference(
+                self._season.reference_table, key, reference.source, self._season.phases, self._season.phase_rows
+            )
+        profile = self._profiles.profile(config, reference, scorer, sha256)
         built = {**self.detectors, name: config.build(name, profile)}
         self.detectors = {key: built[key] for key in self.settings.detectors if key in built}
         if weights is not None:

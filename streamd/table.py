@@ -15,6 +15,7 @@ CodeArray = NDArray[np.int32]
 PredictionKind = Literal["logits", "probabilities"]
 
 MISSING_CODE = -1
+PHASE_ROWS_MIN = 20  # of a reference in one phase of a season: with fewer, rows of that phase are not judged
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +45,7 @@ class Table:
         categorical: name -> Categorical of (rows,).
         arrays: name -> (rows, …) float64, n-dimensional features such as images.
         predictions: logits or probabilities, (rows, classes).
+        times_ms: (rows,) when each row was, in event time; None where nobody needs to know.
     """
 
     rows: int
@@ -53,6 +55,7 @@ class Table:
     arrays: Mapping[str, FloatArray] = field(default_factory=dict)
     predictions: Predictions | None = None
     _matrices: dict[tuple[str, ...], FloatArray] = field(default_factory=dict, repr=False)
+    times_ms: NDArray[np.int64] | None = None
 
     def prediction_names(self) -> tuple[str, ...]:
         """The names of the prediction columns: `logits[0]`, `logits[1]`, …"""
@@ -93,6 +96,7 @@ class Table:
             categorical={n: Categorical(c.codes[indices], c.categories) for n, c in self.categorical.items()},
             arrays={name: array[indices] for name, array in self.arrays.items()},
             predictions=predictions and Predictions(predictions.kind, predictions.values[indices]),
+            times_ms=None if self.times_ms is None else self.times_ms[indices],
         )
 
     def without(self, columns: Collection[str]) -> Table:
@@ -130,6 +134,9 @@ class Table:
         if self.predictions is not None:
             digest.update(f"{self.predictions.kind} {self.predictions.values.shape}\n".encode())
             digest.update(np.ascontiguousarray(self.predictions.values).data)
+        if self.times_ms is not None:
+            digest.update(b"times\n")
+            digest.update(np.ascontiguousarray(self.times_ms).data)
         return digest.hexdigest()
 
     def to_state(self) -> dict[str, Any]:
@@ -144,7 +151,7 @@ class Table:
             },
             "arrays": dict(self.arrays),
             "predictions": predictions and {"kind": predictions.kind, "values": predictions.values},
-        }
+        } | ({} if self.times_ms is None else {"times_ms": self.times_ms})
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Table:
@@ -157,6 +164,7 @@ class Table:
             categorical={n: Categorical(c["codes"], tuple(c["categories"])) for n, c in state["categorical"].items()},
             arrays=state["arrays"],
             predictions=predictions and Predictions(predictions["kind"], predictions["values"]),
+            times_ms=state.get("times_ms"),
         )
 
 
@@ -185,7 +193,9 @@ def concatenate(tables: Sequence[Table]) -> Table:
     if len(shapes) == 1 and first is not None:
         values = np.concatenate([t.predictions.values for t in tables if t.predictions is not None])
         predictions = Predictions(first.kind, values)
-    return Table(rows, numeric, nulls, categorical, arrays, predictions)
+    times = [t.times_ms for t in tables if t.times_ms is not None]
+    times_ms = np.concatenate(times) if times and len(times) == len(tables) else None
+    return Table(rows, numeric, nulls, categorical, arrays, predictions, times_ms=times_ms)
 
 
 def beside(table: Table, other: Table) -> Table:

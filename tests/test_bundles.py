@@ -10,9 +10,9 @@ from streamd.codec.encode import encode_features
 from streamd.config import Config
 from streamd.engine import PartitionEngine
 from streamd.errors import ConfigError
-from streamd.fitting.learning import fit
 from streamd.fitting.folder import BundleFolder, write
 from streamd.fitting.isolation import IsolationSettings
+from streamd.fitting.learning import fit
 from streamd.model import Alert, BatchJudged, Effect, Envelope, Keep, StreamChanged, Verdict
 from streamd.scorers.fitted import to_bytes
 from streamd.state import pack, unpack

@@ -27,7 +27,7 @@ def season_of(means: np.ndarray) -> tuple[str, str] | None:
 def test_a_daily_and_a_weekly_season_are_noticed_in_dependent_data() -> None:
     hours = np.arange(24 * 60)
     days, weeks = wandering(len(hours), 0.9, 0), wandering(len(hours), 0.9, 1)
-    days[:, 2] += np.sin(2 * np.pi * hours / 24)
+    days[:, 2] += 2.0 * np.sin(2 * np.pi * hours / 24)
     weeks[:, 1] += 3.0 * ((hours // 24) % 7 >= 5)
     assert season_of(days[: 24 * 14]) == ("24h", "c")
     assert season_of(weeks) == ("7d", "b")
@@ -43,7 +43,7 @@ def test_data_without_a_season_seldom_seem_to_have_one(rho: float) -> None:
 def test_a_past_too_short_or_too_thin_has_none() -> None:
     hours = np.arange(24 * 14)
     daily = np.sin(2 * np.pi * hours / 24)[:, None]
-    assert season_of(daily[: 24 * 4]) is None
+    assert season_of(daily[: 24 * 3]) is None
     assert find_season(T0 + hours[::3] * HOUR_MS, daily[::3], ("a",)) is None
     assert season_of(np.full((24 * 14, 1), np.nan)) is None
     assert season_of(np.ones((24 * 14, 1))) is None

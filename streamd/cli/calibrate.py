@@ -70,7 +70,7 @@ def command(
     except BadInputError as error:
         fail(error.code, str(error))
     if as_json:
-        typer.echo(orjson.dumps([each.as_json() for each in found], option=orjson.OPT_INDENT_2))
+        typer.echo(orjson.dumps([each.as_json() for each in found], option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
     else:
         report.show(found)
     if out is not None:

@@ -80,7 +80,7 @@ def _season(means: Means | None, settings: StreamSettings) -> Season | None:
         return None
     names = tuple(means.columns)
     found = find_season(np.array(means.times_ms), np.array([means.columns[name] for name in names]).T, names)
-    return None if found is not None and found.length == getattr(settings.reference, "season", None) else found
+    return None if found is not None and found.length == settings.reference.season else found
 
 
 def _judge_json(past: Past, judge: Judge, settings: StreamSettings) -> dict[str, Any]:

@@ -6,6 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from streamd.model import FeatureBatch, Reading, Verdict
 from streamd.settings import Settings
 from streamd.table import Table
@@ -21,12 +24,16 @@ class Reference:
     Attributes:
         table: the rows in the order in which they came (dependence is measured on that order).
         sha256: of the table's content.
-        source: where it came from: `batches`, `first_rows` or `bundle`.
+        source: where it came from: `batches`, `first_rows`, `bundle`, or `accepted` in parts.
+        phases: (rows,) of each row its phase of the season, where numeric values are those of an average time.
+        phase_rows: (phases,) how many rows each has.
     """
 
     table: Table
     sha256: str
     source: str
+    phases: NDArray[np.intp] | None = None
+    phase_rows: NDArray[np.int64] | None = None
 
     @property
     def key(self) -> str:
@@ -102,6 +109,9 @@ class DetectorConfig(Settings):
 
     needs_fit: ClassVar[bool] = False
     """True: `streamd.fitting.fit` must run, off the loop, before `profile`; the engine asks the shell for it."""
+
+    seasonal: ClassVar[bool] = False
+    """True: with `reference.season` it is given numeric values as they would be at an average time."""
 
     from_bundle: ClassVar[bool] = False
     """True: its weights are those of the stream's bundle."""

@@ -17,13 +17,14 @@ from streamd.detectors.histogram import Histogram, of_categories
 from streamd.detectors.window import SlidingWindow, kept_places
 from streamd.detectors.wording import NAMED_MAX, drifted
 from streamd.model import Direction, FeatureBatch, Kind, Reading, Verdict
-from streamd.table import Categorical, FloatArray
+from streamd.table import PHASE_ROWS_MIN, Categorical, FloatArray
 
 MISSING = 2**16 - 1  # in the ring; the slot after a column's last category is for all that the reference lacks
 PRESENT_MIN = 2  # with fewer values in the window or the reference there is no distribution to speak of
 EXPECTED_MIN = 10.0  # effective rows of a category: rarer ones are judged together
 WORK_MAX = 100_000_000  # rows times lags for which a reference's dependence is summed: 0.1 s at most
 NAME_CHARACTERS_MAX = 40  # of an unseen category in a sentence
+FINE = 2**40  # counts that stand for shares
 CACHED_CATEGORIES_MAX = 4096  # a batch's list of categories is remembered up to this length
 
 
@@ -44,6 +45,7 @@ class Chi2Config(DetectorConfig):
 
     type: Literal["chi2"] = "chi2"
     judges: ClassVar[int] = 1
+    seasonal: ClassVar[bool] = True
 
     window_rows: int = Field(default=1000, ge=2)
     """Rows of one window."""
@@ -102,6 +104,27 @@ class Chi2Profile:
         for i, (_, _, counts, _) in enumerate(prepared):
             self.counts[i, : len(counts)] = counts
         self.times = np.array([time for _, _, _, time in prepared])
+        self.phase_counts: NDArray[np.int64] | None = None
+        if reference.phases is not None and reference.phase_rows is not None:
+            self.phase_counts = np.zeros((len(reference.phase_rows), *self.counts.shape), np.int64)
+            for i, (name, codes, _, _) in enumerate(prepared):
+                column = reference.table.categorical[name]
+                slots = np.array([codes.get(category, -1) for category in column.categories] + [-1])[column.codes]
+                size = self.counts.shape[1]
+                places = (reference.phases * size + slots)[slots >= 0]
+                counted = np.bincount(places, minlength=len(reference.phase_rows) * size)
+                self.phase_counts[:, i] = counted.reshape(-1, size)
+
+    def counts_of(self, shares: FloatArray) -> tuple[NDArray[np.int64], FloatArray]:
+        """(k, slots) the mixture of phases that have these shares, as counts fine enough for shares of it; and (k,) how
+        many rows it is known from: 1 / Σ share² / rows of the phase, which is all rows where the shares are theirs."""
+        assert self.phase_counts is not None
+        rows = self.phase_counts.sum(axis=2)  # (phases, k)
+        known = np.where(rows > 0, shares[:, None], 0.0)
+        known /= np.maximum(known.sum(axis=0), 1e-300)
+        per_row = known / np.maximum(rows, 1)
+        mixture = (per_row[:, :, None] * self.phase_counts).sum(axis=0)
+        return np.rint(mixture * FINE).astype(np.int64), 1.0 / np.maximum((known * per_row).sum(axis=0), 1e-300)
 
 
 def _prepare(column: Categorical, config: Chi2Config) -> tuple[dict[str, int], NDArray[np.int64], float] | None:
@@ -133,7 +156,13 @@ class Chi2Detector(SlidingWindow):
 
     def __init__(self, name: str, profile: Chi2Profile) -> None:
         config = profile.config
-        super().__init__(len(profile.names), config.window_rows, config.stride_rows, np.dtype(np.uint16))
+        super().__init__(
+            len(profile.names),
+            config.window_rows,
+            config.stride_rows,
+            np.dtype(np.uint16),
+            phased=profile.phase_counts is not None,
+        )
         self.unseen: list[list[list[Any]]] = [[] for _ in profile.names]
         """Of each column the latest few [category that the reference lacks, last row that had it]."""
         self._name = name
@@ -147,11 +176,13 @@ class Chi2Detector(SlidingWindow):
             return ()
         rows = np.full((len(names), batch.table.rows), MISSING, np.uint16)
         for i, name in enumerate(names):
+            if self._unknown_phase(batch.phase, i):
+                continue
             if (column := categorical.get(name)) is not None:
                 rows[i] = self._slots(i, column.categories)[column.codes]
         verdicts = []
         for start, stop, due in self.cuts(batch.table.rows):
-            self._push(rows, start, stop, batch.offset)
+            self._push(rows, start, stop, batch.offset, batch.phase)
             self._note_unseen(rows[:, start:stop], start, categorical)
             if due:
                 verdicts.append(self._verdict(batch.offset))
@@ -167,7 +198,7 @@ class Chi2Detector(SlidingWindow):
         """See base.Readable."""
         if not self.full:
             return ()
-        distances = total_variation(self._profile.counts, self._counts())
+        distances = total_variation(self._reference()[0], self._counts())
         return (Reading(self._name, self._profile.names, distances, self._profile.config.effect_threshold),)
 
     def histogram(self, column: str) -> Histogram | None:
@@ -191,8 +222,13 @@ class Chi2Detector(SlidingWindow):
             self._tables[name] = categories, slots
         return slots
 
-    def _push(self, rows: NDArray[np.uint16], start: int, stop: int, offset: int) -> None:
-        first, place = self.claim(start, stop, offset)
+    def _unknown_phase(self, phase: int | None, column: int) -> bool:
+        """Whether the reference has too few rows of that phase of the season to judge the column by."""
+        counts = self._profile.phase_counts
+        return counts is not None and phase is not None and int(counts[phase, column].sum()) < PHASE_ROWS_MIN
+
+    def _push(self, rows: NDArray[np.uint16], start: int, stop: int, offset: int, phase: int | None) -> None:
+        first, place = self.claim(start, stop, offset, phase)
         turn = first + min(stop - first, self.window_rows - place)  # the first row that goes to the ring's beginning
         self.ring[:, place : place + turn - first] = rows[:, first:turn]
         self.ring[:, : stop - turn] = rows[:, turn:stop]
@@ -220,15 +256,23 @@ class Chi2Detector(SlidingWindow):
         kernels.count(self.ring, counts)
         return counts
 
+    def _reference(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(k, slots) each: what the window's shares are compared with, and the same in rows that count."""
+        if self._profile.phase_counts is None:
+            return self._profile.counts, self._profile.counts
+        fine, rows = self._profile.counts_of(self.phase_shares(len(self._profile.phase_counts)))
+        return fine, np.rint(fine * (rows / FINE)[:, None]).astype(np.int64)
+
     def _verdict(self, offset: int) -> Verdict:
         profile, config = self._profile, self._profile.config
         counts = self._counts()
-        distances = total_variation(profile.counts, counts)
+        fine, reference = self._reference()
+        distances = total_variation(fine, counts)
         distances[counts.sum(axis=1) < PRESENT_MIN] = np.nan
-        statistics, freedom = chi_squared(profile.counts, counts)
+        statistics, freedom = chi_squared(reference, counts)
         if config.dependence == "autocorrelation":
             times = self._times(statistics, freedom)
-            statistics, freedom = chi_squared(*pooled(profile.counts, counts, EXPECTED_MIN * times))
+            statistics, freedom = chi_squared(*pooled(reference, counts, EXPECTED_MIN * times))
             statistics /= times
         statistics[np.isnan(distances)] = np.nan
         p_values = chi_squared_p_values(statistics, freedom)

@@ -17,7 +17,7 @@ from streamd.detectors.shares import DOUBT, at_least, largest_shares
 from streamd.detectors.window import kept_places
 from streamd.detectors.wording import drifted
 from streamd.model import Direction, FeatureBatch, Kind, Verdict, Window
-from streamd.table import FloatArray
+from streamd.table import PHASE_ROWS_MIN, FloatArray
 
 BELOW, INSIDE, ABOVE, MISSING = -1, 0, 1, 2
 PRESENT_MIN = 4  # quartiles of fewer values are the values themselves
@@ -40,6 +40,7 @@ class IqrConfig(DetectorConfig):
 
     type: Literal["iqr"] = "iqr"
     judges: ClassVar[int] = 1
+    seasonal: ClassVar[bool] = True
 
     window_rows: int = Field(default=1000, ge=10)
     """Rows of one window. Windows do not overlap, since overlapping looks multiply false alarms."""
@@ -78,11 +79,15 @@ class IqrConfig(DetectorConfig):
             times.append(_times(sides)[0] if self.dependence == "autocorrelation" else 1.0)
         counted, of, tau = np.array(counts, np.float64), np.array(rows, np.float64), np.array(times)
         doubt = DOUBT / max(len(names), 1)
+        known = 1.0
+        if reference.phase_rows is not None:  # a window may lie in the phase whose tails are known from the fewest rows
+            judged = reference.phase_rows[reference.phase_rows >= PHASE_ROWS_MIN]
+            known = float(judged.min() / judged.sum()) if len(judged) else 1.0
         return IqrProfile(
             names=tuple(names),
             fences=np.array(fences).reshape(-1, 2),
             shares=counted / of,
-            limits=largest_shares(counted / tau, of / tau, doubt),
+            limits=largest_shares(known * counted / tau, known * of / tau, doubt),
             times=tau,
             doubt=doubt,
         )

@@ -62,6 +62,7 @@ class TwoSampleProfile:
         names: k column names.
         values: (k, rows) the reference in its own order; NaN is missing.
         settings: how to compare.
+        phase_rows: (phases,) rows of the reference in each phase of the season; None: there is none.
 
     Attributes:
         reference_rows: (k,) values that are not missing, in the whole reference.
@@ -69,12 +70,19 @@ class TwoSampleProfile:
         reference_times: (k,) τ of the whole reference; 1 with `dependence: none`.
     """
 
-    def __init__(self, names: tuple[str, ...], values: FloatArray, settings: TwoSampleSettings) -> None:
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        values: FloatArray,
+        settings: TwoSampleSettings,
+        phase_rows: NDArray[np.int64] | None = None,
+    ) -> None:
         from streamd.detectors import cells, kernels  # numba costs more to import than most commands take
 
         assert values.shape[0] == len(names), (values.shape, len(names))
         self.names = names
         self.settings = settings
+        self.phase_rows = phase_rows
         rows = values.shape[1]
         if rows > settings.reference_rows_max:
             chosen = np.random.default_rng(settings.seed).choice(rows, settings.reference_rows_max, replace=False)
@@ -132,15 +140,18 @@ class TwoSampleJudge(SlidingWindow):
         from streamd.detectors import kernels, kernels_compare
 
         settings = profile.settings
-        super().__init__(len(profile.names), settings.window_rows, settings.stride_rows, profile.bin_type)
+        phased = profile.phase_rows is not None
+        super().__init__(
+            len(profile.names), settings.window_rows, settings.stride_rows, profile.bin_type, phased=phased
+        )
         self._kernels, self._kernels_compare = kernels, kernels_compare
         self._no_ranks = np.empty((len(profile.names), 0), np.int32)
         self._detector = detector
         self._kind = kind
         self._profile = profile
 
-    def update(self, values: FloatArray, offset: int) -> list[Verdict]:
-        """Push `values` (k, rows) of the record at `offset`.
+    def update(self, values: FloatArray, offset: int, phase: int | None = None) -> list[Verdict]:
+        """Push `values` (k, rows) of the record at `offset`, which is in that phase of the season.
 
         A Verdict for every stride that these rows complete: a batch may complete several or none.
         """
@@ -151,7 +162,7 @@ class TwoSampleJudge(SlidingWindow):
             values = np.require(values, np.float64, ["C_CONTIGUOUS", "ALIGNED"])
         verdicts = []
         for start, stop, due in self.cuts(values.shape[1]):
-            self._push(values, start, stop, offset)
+            self._push(values, start, stop, offset, phase)
             if due:
                 verdicts.append(self._verdict(offset))
         return verdicts
@@ -179,9 +190,9 @@ class TwoSampleJudge(SlidingWindow):
         rises = np.diff(profile.upto[own], prepend=profile.upto.dtype.type(0))
         return of_numbers(column, profile.distinct[own], rises, self.filled[i], missing)
 
-    def _push(self, values: FloatArray, start: int, stop: int, offset: int) -> None:
+    def _push(self, values: FloatArray, start: int, stop: int, offset: int, phase: int | None) -> None:
         profile = self._profile
-        first, place = self.claim(start, stop, offset)
+        first, place = self.claim(start, stop, offset, phase)
         self._kernels.push(
             values,
             first,
@@ -256,7 +267,15 @@ class TwoSampleJudge(SlidingWindow):
         present, distances = self._compare(ranks)
         times = np.maximum(profile.reference_times, autocorrelation_times(ranks))
         reference_rows = np.minimum(profile.kept_rows, profile.reference_rows / times)
+        if profile.phase_rows is not None:
+            reference_rows = 1.0 / (1.0 / reference_rows + times * self._phase_doubt(profile.phase_rows))
         return distances, kolmogorov.p_values(distances[0], reference_rows, present / times, exact=False)
+
+    def _phase_doubt(self, phase_rows: NDArray[np.int64]) -> float:
+        """What the phases' own distributions, known from so many rows each, add to the variance: Σ share² / rows."""
+        shares = self.phase_shares(len(phase_rows))
+        known = (shares > 0) & (phase_rows > 0)
+        return float((shares[known] ** 2 / phase_rows[known]).sum())
 
 
 def _direction(above: float, below: float) -> Direction:

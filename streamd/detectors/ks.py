@@ -35,6 +35,7 @@ class KsConfig(DetectorConfig, TwoSampleSettings):
 
     type: Literal["ks"] = "ks"
     judges: ClassVar[int] = 2
+    seasonal: ClassVar[bool] = True
 
     columns: tuple[str, ...] = ("*",)
     """Which columns, by name or pattern (`amount`, `pixel*`, `logits*`): all by default."""
@@ -42,7 +43,7 @@ class KsConfig(DetectorConfig, TwoSampleSettings):
     def profile(self, reference: Reference, weights: bytes | None = None) -> KsProfile:
         table = reference.table
         names = tuple(name for name in table.numeric if self._selects(name))
-        features = TwoSampleProfile(names, table.matrix(names), self)
+        features = TwoSampleProfile(names, table.matrix(names), self, reference.phase_rows)
         classes = [i for i, name in enumerate(table.prediction_names()) if self._selects(name)]
         predictions = TwoSampleProfile(
             tuple(table.prediction_names()[i] for i in classes), table.prediction_matrix()[classes], self
@@ -92,7 +93,7 @@ class KsDetector:
         verdicts: list[Verdict] = []
         names = profile.features.names
         if any(name in table.numeric for name in names):
-            verdicts += self._features.update(table.matrix(names), batch.offset)
+            verdicts += self._features.update(table.matrix(names), batch.offset, batch.phase)
         predictions = table.predictions
         if (
             predictions is not None

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from streamd.detectors.base import Remembers
+from streamd.detectors.base import Remembers, State
 from streamd.model import Window
+from streamd.table import FloatArray
 
 
 class SlidingWindow(Remembers):
@@ -28,17 +29,33 @@ class SlidingWindow(Remembers):
         window_rows: rows of the window.
         stride_rows: rows between two judgements; None: the window.
         dtype: of the ring.
+        phased: keep of each row its phase of the season.
     """
 
     remembered: ClassVar[tuple[str, ...]] = ("ring", "first_offsets", "seen")
 
-    def __init__(self, columns: int, window_rows: int, stride_rows: int | None, dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, columns: int, window_rows: int, stride_rows: int | None, dtype: np.dtype[Any], *, phased: bool = False
+    ) -> None:
         self.window_rows = window_rows
         self.stride_rows = stride_rows or window_rows
         self.ring: NDArray[Any] = np.zeros((columns, window_rows), dtype)
         # Of the records that windows begin in: of all that have begun and are not judged yet.
         self.first_offsets = np.zeros(-(-window_rows // self.stride_rows), np.int64)
         self.seen = 0  # rows so far
+        self.phases = np.zeros(window_rows if phased else 0, np.uint8)  # as the ring; phase 0 is 1, and 0 is none
+
+    def snapshot(self) -> State:
+        return super().snapshot() | ({"phases": self.phases.copy()} if len(self.phases) else {})
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        if len(self.phases):
+            self.phases = state["phases"].copy()
+
+    @property
+    def nbytes(self) -> int:
+        return super().nbytes + self.phases.nbytes
 
     @property
     def full(self) -> bool:
@@ -64,6 +81,7 @@ class SlidingWindow(Remembers):
         for place, former in places.items():
             self.ring[place] = np.where(before.ring[former] == missing_before, missing, before.ring[former])
         self.first_offsets, self.seen = before.first_offsets.copy(), before.seen
+        self.phases = before.phases.copy()
 
     def cuts(self, rows: int) -> list[tuple[int, int, bool]]:
         """Parts of a batch of `rows`: first row, row after the last, and whether a judgement is due then."""
@@ -72,8 +90,8 @@ class SlidingWindow(Remembers):
         edges = [0, *range(due, rows, self.stride_rows), rows]
         return [(start, stop, stop >= due and (stop - due) % self.stride_rows == 0) for start, stop in pairwise(edges)]
 
-    def claim(self, start: int, stop: int, offset: int) -> tuple[int, int]:
-        """Make room for the rows `start` to `stop` of the record at `offset`.
+    def claim(self, start: int, stop: int, offset: int, phase: int | None = None) -> tuple[int, int]:
+        """Make room for the rows `start` to `stop` of the record at `offset`, which is in that phase of the season.
 
         Returns:
             the first row that still counts (a part longer than the window overwrites itself), and its place in
@@ -85,7 +103,15 @@ class SlidingWindow(Remembers):
         if beginning:
             self.first_offsets[np.arange(begun, begun + beginning) % len(self.first_offsets)] = offset
         first = max(start, stop - self.window_rows)
+        if len(self.phases):
+            places = (self.seen - 1 - np.arange(stop - first)) % self.window_rows
+            self.phases[places] = 0 if phase is None else phase + 1
         return first, (self.seen - (stop - first)) % self.window_rows
+
+    def phase_shares(self, phases: int) -> FloatArray:
+        """(phases,) of the window's rows that have one, how large a share is in each; zeros where none has."""
+        counts = np.bincount(self.phases, minlength=phases + 1)[1:]
+        return np.asarray(counts / max(counts.sum(), 1))
 
     def coordinates(self, offset: int) -> Window:
         """The records that a window rests on which is judged now, in the record at `offset`."""

@@ -47,6 +47,7 @@ class ZscoreConfig(DetectorConfig):
     type: Literal["zscore"] = "zscore"
     needs_reference: ClassVar[bool] = False
     judges: ClassVar[int] = 1
+    seasonal: ClassVar[bool] = True
 
     method: Literal["standard", "robust", "moving_average"] = "standard"
     """`standard`: mean and deviation of the past means; `robust`: median and MAD, for pasts with outliers;

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from streamd.detectors.autoencoder import AutoencoderConfig
 from streamd.detectors.base import Reference
-from streamd.detectors.dependence import autocorrelation_times, centred_ranks
 from streamd.fitting.base import FitError, unwatched
 from streamd.fitting.reconstruction import DenseLesson
+from streamd.fitting.split import BLOCK_TIMES, BLOCKS_MAX, DEPENDENCE_ROWS, autocorrelation_time, cut
 from streamd.fitting.training import one_thread, train
 from streamd.scorers.bundle import Bundle, to_bytes
 from streamd.scorers.dense import DenseAutoencoder, Layer, layer_widths, usual_activations
 from streamd.scorers.transform import Inputs, Transform, learn_transform
 
-BLOCKS_MAX = 20
-BLOCKS_MIN = 4
-BLOCK_TIMES = 10  # a block's length in autocorrelation times: its middle must not know its neighbours
-VALIDATION_SHARE = 0.2  # of the rows of a block that is learned from, its last ones decide when to stop
-DEPENDENCE_ROWS = 20_000  # of a long reference on which the dependence is measured
+BLOCKS_MIN = 4  # of so few rows as a stream's first ones
 
 
 def fit(config: AutoencoderConfig, reference: Reference) -> bytes:
@@ -42,11 +37,11 @@ def fit(config: AutoencoderConfig, reference: Reference) -> bytes:
     problem = _problem(config, table.rows, transform.inputs)
     if problem is not None:
         return to_bytes(_empty(transform, problem))
-    time = _autocorrelation_time(transform(table.take(np.arange(min(table.rows, DEPENDENCE_ROWS)))))
+    time = autocorrelation_time(transform(table.take(np.arange(min(table.rows, DEPENDENCE_ROWS)))))
     if table.rows / time < config.fit_effective_rows_min:
         return to_bytes(_empty(transform, _too_dependent(config, table.rows, time)))
     count = _block_count(table.rows, time)
-    blocks, rows, validating = _blocks(table.rows, config.fit_rows_max, count)
+    blocks, rows, validating = cut(table.rows, config.fit_rows_max, count)
     inputs = transform(table.take(rows))
     held_out = blocks % 2 == 1
     validating &= ~held_out
@@ -92,29 +87,10 @@ def _empty(transform: Transform, note: str) -> Bundle:
     return Bundle(unread, (), nothing, nothing, 0.0, note)
 
 
-def _autocorrelation_time(inputs: Inputs) -> float:
-    """The memory of the middle input, (inputs, rows), in rows. One that came in a single run must not decide."""
-    ranks = np.stack([centred_ranks(row.astype(np.float64)) for row in inputs])
-    return float(np.median(autocorrelation_times(ranks)))
-
-
-def _block_count(rows: int, autocorrelation_time: float) -> int:
+def _block_count(rows: int, memory: float) -> int:
     """An even number of blocks, each of at least ten autocorrelation times where the reference is long enough."""
-    pairs = int(rows / (2 * BLOCK_TIMES * autocorrelation_time))
+    pairs = int(rows / (2 * BLOCK_TIMES * memory))
     return 2 * min(max(pairs, BLOCKS_MIN // 2), BLOCKS_MAX // 2)
-
-
-def _blocks(rows: int, rows_max: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
-    """The block of each chosen row, the row, and whether it is of its block's last fifth.
-
-    Of a long reference the first rows of every block are chosen.
-    """
-    every = np.arange(rows)
-    block = every * count // rows
-    place = every - np.searchsorted(block, block)  # within its block
-    length = np.minimum(np.bincount(block), max(1, rows_max // count))[block]
-    chosen = np.flatnonzero(place < length)
-    return block[chosen], chosen, (place >= (1 - VALIDATION_SHARE) * length)[chosen]
 
 
 def _train(config: AutoencoderConfig, learned: Inputs, validated: Inputs) -> tuple[tuple[Layer, ...], int]:

@@ -39,8 +39,9 @@ class ReconstructionSettings(TrainedSettings):
 
     outlying: float | None = Field(default=3.0, gt=1)
     """Rows whose error is over so many medians of their batch are not learned from: what is rare in the data then
-    stays strange. None: every row is learned from. Over the 14 sets of the README, fitted on all rows: AUROC of 0.84
-    in place of 0.75."""
+    stays strange. None: every row is learned from. 10 where all rows are known to be normal, and the strangest of
+    them should be learned too. AUROC of `autoencoder` over the 14 sets of `make quality`, one seed, with 3, 10 and
+    None: fitted on all rows 0.84, 0.76, 0.75; on normal rows alone 0.90, 0.91, 0.90."""
 
     inputs_max: int = Field(default=65_536, ge=1)
     """With more inputs than this nothing is fitted: it would take hours."""
@@ -86,8 +87,10 @@ class RowSettings(ReconstructionSettings):
         return self
 
     def candidates(self) -> tuple[ScorerSettings, ...]:
-        """Wider and narrower ones, with and without outliers; what was given is kept."""
-        tried: dict[str, tuple[Any, ...]] = {"hidden": ((64, 32), (32,)), "code": (None, 2, 8), "outlying": (3.0, None)}
+        """These first; wider and narrower ones, with fewer and more outliers left out; what was given is kept."""
+        tried: dict[str, tuple[Any, ...]] = {"code": (self.code, 2, 8), "outlying": (self.outlying, 10.0)}
+        if self.hidden:  # one hidden layer is the code alone
+            tried["hidden"] = (self.hidden, (32,))
         free = {name: values for name, values in tried.items() if name not in self.model_fields_set}
         return tuple(self.model_copy(update=dict(zip(free, each, strict=True))) for each in product(*free.values()))
 

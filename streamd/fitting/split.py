@@ -6,13 +6,13 @@ held out at all; so the more the rows depend on their past, the longer the block
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamd.detectors.dependence import autocorrelation_times, centred_ranks
-from streamd.table import FloatArray, Table
+from streamd.table import Table
 
 BLOCKS_MAX = 20
 BLOCKS_MIN = 5
@@ -34,21 +34,30 @@ class Split(NamedTuple):
 
 def split(table: Table) -> Split:
     """Cut a table into at most 20 blocks, every fifth of them held out."""
-    rows = table.rows
-    blocks = int(np.clip(rows / (BLOCK_TIMES * _autocorrelation_time(table)), BLOCKS_MIN, BLOCKS_MAX))
-    blocks -= blocks % HELD_OUT_EVERY
-    every = np.arange(rows)
-    block = every * blocks // rows
-    place = every - np.searchsorted(block, block)  # within its block
-    length = np.bincount(block, minlength=blocks)[block]
+    columns = [column[:DEPENDENCE_ROWS] for column in table.numeric.values()]
+    memory = autocorrelation_time(np.stack(columns)) if columns else 1.0
+    count = int(np.clip(table.rows / (BLOCK_TIMES * memory), BLOCKS_MIN, BLOCKS_MAX))
+    block, rows, last = cut(table.rows, None, count - count % HELD_OUT_EVERY)
     held_out = block % HELD_OUT_EVERY == HELD_OUT_EVERY // 2
-    validating = ~held_out & (place >= (1 - VALIDATION_SHARE) * length)
-    return Split(np.flatnonzero(~held_out & ~validating), np.flatnonzero(validating), np.flatnonzero(held_out))
+    return Split(rows[~held_out & ~last], rows[~held_out & last], rows[held_out])
 
 
-def _autocorrelation_time(table: Table) -> float:
-    """The memory of the middle numeric column, in rows; 1 where there is none."""
-    columns: list[FloatArray] = [column[:DEPENDENCE_ROWS] for column in table.numeric.values()]
-    if not columns:
-        return 1.0
-    return float(np.median(autocorrelation_times(np.stack([centred_ranks(column) for column in columns]))))
+def autocorrelation_time(values: NDArray[Any]) -> float:
+    """The memory of the middle one of (columns, rows), in rows. One that came in a single run must not decide."""
+    ranks = np.stack([centred_ranks(row.astype(np.float64)) for row in values])
+    return float(np.median(autocorrelation_times(ranks)))
+
+
+def cut(rows: int, rows_max: int | None, count: int) -> tuple[Rows, Rows, NDArray[np.bool_]]:
+    """The block of each chosen row, the row, and whether it is of its block's last fifth.
+
+    Of more rows than `rows_max` the first ones of every one of `count` blocks are chosen.
+    """
+    every = np.arange(rows)
+    block = every * count // rows
+    place = every - np.searchsorted(block, block)  # within its block
+    length = np.bincount(block, minlength=count)[block]
+    if rows_max is not None:
+        length = np.minimum(length, max(1, rows_max // count))
+    chosen = np.flatnonzero(place < length)
+    return block[chosen], chosen, (place >= (1 - VALIDATION_SHARE) * length)[chosen]

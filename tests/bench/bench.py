@@ -5,8 +5,8 @@
     make bench ARGS="--quick"                           # small: whether it runs, not how fast
     make bench ARGS="--json tests/bench/results.json"   # what tests/bench/readme.py writes into the README
 
-Every ratio is of two medians that were measured in turns, in the same run. Peers have an environment of their own,
-.venv-peers, made when it is missing; where that cannot be done their rows say so.
+Every ratio is of two medians that were measured in turns, in the same run. Peers have environments of their own,
+.venv-peers and .venv-peers-screening, made when they are missing; where that cannot be done their rows say so.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ PARTS = (
     "command",
     "scorers",
     "streams",
+    "screening",
     "monitor",
     "start",
 )

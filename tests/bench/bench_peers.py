@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 ROOT = Path(__file__).parents[2]
-WANTED = Path(__file__).with_name("peers.txt")
+WANTED = {".venv-peers": "peers.txt", ".venv-peers-screening": "peers_screening.txt"}
 HOME = ROOT / ".venv-peers"
 PYTHON = HOME / "bin/python"
 NO_INSTALL = "STREAMD_BENCH_NO_INSTALL"  # set: use the environment where it is there already
@@ -23,21 +23,23 @@ class NoPeersError(Exception):
     """The peers are not here; the message says why."""
 
 
-def make_environment() -> None:
-    """Install peers.txt, once. Raises NoPeersError."""
-    stamp = HOME / "installed.txt"
-    if stamp.exists() and stamp.read_text() == WANTED.read_text():
-        return
+def make_environment(home: str = HOME.name) -> Path:
+    """Install what it wants, once; its Python. Raises NoPeersError."""
+    folder, wanted = ROOT / home, Path(__file__).with_name(WANTED[home])
+    python, stamp = folder / "bin/python", folder / "installed.txt"
+    if stamp.exists() and stamp.read_text() == wanted.read_text():
+        return python
     if os.environ.get(NO_INSTALL):
         raise NoPeersError("the peers are not installed")
-    print(f"installing the peers into {HOME.name} (once, some minutes) …", file=sys.stderr, flush=True)
-    pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "-q", "install", "-r", str(WANTED)]
-    for command in ([sys.executable, "-m", "venv", str(HOME)], pip):
+    print(f"installing the peers into {home} (once, some minutes) …", file=sys.stderr, flush=True)
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "-q", "install", "-r", str(wanted)]
+    for command in ([sys.executable, "-m", "venv", str(folder)], pip):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no reason was given"])[-1]
             raise NoPeersError(f"the peers cannot be installed: {last}")
-    stamp.write_text(WANTED.read_text())
+    stamp.write_text(wanted.read_text())
+    return python
 
 
 class Peer:
@@ -46,15 +48,16 @@ class Peer:
     Args:
         script: its name.
         arguments: for it.
+        home: the environment that it runs in.
 
     Raises:
         NoPeersError: the environment cannot be made, or the script ended before it was ready.
     """
 
-    def __init__(self, script: str, *arguments: str) -> None:
-        make_environment()
+    def __init__(self, script: str, *arguments: str, home: str = HOME.name) -> None:
+        python = make_environment(home)
         self._process = subprocess.Popen(
-            [str(PYTHON), str(Path(__file__).with_name(script)), *arguments],
+            [str(python), str(Path(__file__).with_name(script)), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

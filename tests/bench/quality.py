@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import quality_screening
 import quality_training
 import torch
 
@@ -160,7 +161,7 @@ def main() -> int:
     if not DATA.is_dir():
         print(f"no data at {DATA}: say where it is with STREAMD_TEST_DATA=folder", file=sys.stderr)
         return 66
-    held = [census(), dependent(), quality_training.table(DATA / "train_telemetry")]
+    held = [census(), dependent(), quality_training.table(DATA / "train_telemetry"), quality_screening.table()]
     print("\nall of it held" if all(held) else "\nNOT all of it held")
     return 0 if all(held) else 1
 

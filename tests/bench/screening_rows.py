@@ -1,6 +1,6 @@
 """A Parquet file of many rows × 50 columns for the screening benchmark, written little by little.
 
-    .venv/bin/python tests/bench/screening_rows.py FILE ROWS
+.venv/bin/python tests/bench/screening_rows.py FILE ROWS
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ AT_ONCE = 250_000
 
 
 def write(file: Path, rows: int, seed: int = 0) -> None:
-    """38 columns of doubles of several shapes, 4 of whole numbers, 8 of categories, with missing values here and there."""
+    """38 columns of doubles of several shapes, 4 of whole numbers, 8 of categories; some values are missing."""
     rng = np.random.default_rng(seed)
     writer: pq.ParquetWriter | None = None
     for first in range(0, rows, AT_ONCE):

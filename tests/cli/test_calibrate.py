@@ -22,7 +22,7 @@ HOUR_MS = 3_600_000
 DAYS = 12
 ROWS_AN_HOUR = 60
 SETTINGS = """
-detectors: {autoencoder: null, ks: {window_rows: 120}, chi2: {window_rows: 60, effect_threshold: 0.6}}
+detectors: {autoencoder: null, ks: {window_rows: 120, columns: [amount], effect_threshold: 0.9}}
 reference: {first_rows: 1000}
 """
 
@@ -60,7 +60,7 @@ def test_a_healthy_past_is_told_in_80_columns_and_promises_no_more_than_its_leng
     assert "No promise of `1 per 30d` can rest on 12.0 days" in flat
     assert "1 per 4.0 days" in flat
     assert "load repeats itself every 24h" in flat
-    assert "chi2 (chi2): effect_threshold = 0.6 is too loose" in flat
+    assert "ks (ks_2samp): effect_threshold = 0.9 is too loose" in flat
 
 
 def test_what_is_proposed_is_a_file_that_run_accepts(past: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,8 +69,8 @@ def test_what_is_proposed_is_a_file_that_run_accepts(past: Path, capsys: pytest.
     (found,) = json.loads(capsys.readouterr().out)
     values = {advice["detector"]: advice["value"] for advice in found["advice"]}
     settings = load(out, {}).config.for_stream("past")
-    chi2 = settings.detectors["chi2"]
-    assert chi2.effect_threshold == values["chi2"] < 0.6  # type: ignore[attr-defined]
+    ks = settings.detectors["ks"]
+    assert ks.effect_threshold == values["ks"] < 0.5  # type: ignore[attr-defined]
     assert settings.reference.season == "24h"
     assert {judge["detector"] for judge in found["judges"]} >= {"ks", "chi2", "zscore", "quality"}
     assert verbs.run(["config", "show", "-c", str(out)]) == ExitCode.OK

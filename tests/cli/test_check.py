@@ -79,3 +79,13 @@ def test_a_broker_that_does_not_answer_is_69(capsys, broker):
     code, out, _ = outcome(capsys)
     assert code == 69
     assert "✗  broker         no broker answers at a:1" in out
+
+
+def test_a_bundle_that_cannot_be_used_is_said_before_the_broker_is_asked(capsys, here, broker):
+    broker(Probe("reach", False, "should not be asked"))
+    (here / "s.yaml").write_text("reference: {bundle: monitors/none}\n")
+    code, out, _ = outcome(capsys, "--config", "s.yaml")
+    assert code == 78
+    assert "✗  models" in out
+    assert "monitors/none is not there" in " ".join(out.split())
+    assert "should not be asked" not in out

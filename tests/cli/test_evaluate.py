@@ -15,9 +15,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from streamd.cli import main
 from streamd.dataset import open_dataset
-from streamd.fitting.learning import fit
 from streamd.fitting.folder import BundleFolder, write
 from streamd.fitting.isolation import IsolationSettings
+from streamd.fitting.learning import fit
 from streamd.scorers.fitted import to_bytes
 from streamd.scorers.registry import load
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from streamd.cli import verbs
 from streamd.fitting.folder import read
+from streamd.transport.embedded import EmbeddedBroker
 
 ROWS = 600
 
@@ -135,3 +137,36 @@ def test_bundles_are_shown_verified_and_compared(run: Verb, data: Path, tmp_path
     code, said = run("bundle", "verify", tmp_path / "a")
     assert code == 65
     assert "is not what was written" in said
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+def test_a_stream_in_a_topic_is_learned_from(
+    run: Verb, data: Path, tmp_path: Path, embedded_broker: EmbeddedBroker
+) -> None:
+    topic, broker = f"fit-{uuid.uuid4().hex[:8]}", ("--bootstrap-servers", embedded_broker.bootstrap_servers)
+    for stream, exclude in (("fraud/7", "label"), ("other/1", "amount")):
+        sent = ("send", data, "--stream", stream, "--exclude", exclude, "--topic", topic, "--rows", 100)
+        assert run(*sent, *broker)[0] == 0
+    arguments = ("fit", "--from-topic", topic, "--stream", "fraud/7", *FOREST, "--out", tmp_path / "a", *broker)
+    code, said = run(*arguments, "--rows-max", 250)
+    assert code == 0, said
+    assert f"{topic} (fraud/7): 300 of 600 rows" in said  # the last whole batches
+    assert read(tmp_path / "a").description["columns"]["numeric"] == ["amount"]
+    code, said = run("fit", "--from-topic", topic, "--stream", "nobody", "--out", tmp_path / "b", *broker)
+    assert code == 65
+    assert "has no rows of the stream 'nobody'" in said
+
+
+@pytest.mark.slow
+def test_a_folder_of_pictures_is_learned_from(run: Verb, tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    (tmp_path / "pictures").mkdir()
+    for number in range(120):
+        grey = np.random.default_rng(number).integers(0, 256, (8, 8), np.uint8)
+        image.fromarray(grey).save(tmp_path / "pictures" / f"{number:02}.png")
+    options = ("--scorer", "conv", "--set", "epochs_max=2", "--out", tmp_path / "a")
+    code, said = run("fit", tmp_path / "pictures", *options)
+    assert code == 0, said
+    assert read(tmp_path / "a").description["columns"]["arrays"] == {"image": [8, 8]}
+    assert read(tmp_path / "a").pictures["loss.svg"].startswith(b"<svg")

@@ -13,9 +13,9 @@ import pytest
 from streamd.detectors.base import Detector, DetectorConfig, Readable, Reference
 from streamd.detectors.registry import AnyDetectorConfig
 from streamd.fitting import fit
+from streamd.fitting.isolation import IsolationSettings
 from streamd.fitting.learning import FitOptions
 from streamd.fitting.learning import fit as fit_scorer
-from streamd.fitting.isolation import IsolationSettings
 from streamd.fitting.thresholds import EvtThreshold
 from streamd.model import FeatureBatch, Kind, Outcome, Reading, Verdict
 from streamd.scorers.fitted import to_bytes

@@ -8,7 +8,8 @@ from streamd.detectors.autoencoder import AutoencoderConfig
 from streamd.detectors.base import Reference
 from streamd.detectors.entropy import EntropyConfig
 from streamd.fitting import fit
-from streamd.fitting.autoencoder import BLOCKS_MAX, _block_count, _blocks
+from streamd.fitting.autoencoder import BLOCKS_MAX, _block_count
+from streamd.fitting.split import cut
 from streamd.scorers.bundle import from_bytes
 from streamd.scorers.dense import DenseAutoencoder
 from streamd.table import Table
@@ -68,7 +69,7 @@ def test_held_out_errors_are_those_of_rows_never_seen_even_where_the_fit_learned
     table, fresh = (Table(n, {f"f{i}": rng.normal(size=n) for i in range(30)}) for n in (300, 2000))
     bundle = from_bytes(fit(config, Reference(table, "", "batches")))
     network = DenseAutoencoder(bundle.layers, "cpu")
-    blocks, _, _ = _blocks(300, 10_000, BLOCKS_MAX)
+    blocks, _, _ = cut(300, 10_000, BLOCKS_MAX)
     learned = network.errors(bundle.transform(table.take(np.flatnonzero(blocks % 2 == 0))))[1]
     live = network.errors(bundle.transform(fresh))[1]
     assert learned.mean() < 0.9 * bundle.errors.mean()
@@ -86,7 +87,7 @@ def test_the_row_threshold_is_the_quantile_of_the_held_out_errors() -> None:
 
 @pytest.mark.parametrize("rows", [200, 201, 999, 2000, 10_000, 10_001, 68_785])
 def test_blocks_are_neighbouring_rows_spread_over_all_of_a_reference(rows: int) -> None:
-    blocks, chosen, validating = _blocks(rows, 10_000, BLOCKS_MAX)
+    blocks, chosen, validating = cut(rows, 10_000, BLOCKS_MAX)
     assert len(chosen) == len(set(chosen.tolist())) <= 10_000
     assert len(chosen) == rows or len(chosen) == 10_000
     assert set(blocks.tolist()) == set(range(BLOCKS_MAX))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from streamd.fitting.base import FitError
-from streamd.fitting.learning import FitOptions, fit
 from streamd.fitting.isolation import IsolationSettings
+from streamd.fitting.learning import FitOptions, fit
 from streamd.fitting.search import search
 from streamd.fitting.split import split
 from streamd.fitting.thresholds import BestF1Threshold, EvtThreshold, QuantileThreshold

@@ -276,3 +276,13 @@ def test_what_is_rare_in_the_data_stays_strange_because_outliers_are_not_learned
     normal = mixed(200, 2)
     assert np.median(robust.score(odd).values) > 3 * np.quantile(robust.score(normal).values, 0.95)
     assert np.median(robust.score(odd).values) > 3 * np.median(whole.score(odd).values)
+
+
+@pytest.mark.parametrize("settings", ROWS)
+def test_what_a_search_tries_begins_with_the_settings_and_keeps_what_was_given(settings: type[ScorerSettings]) -> None:
+    tried = settings(bound=4.0, code=3).candidates()
+    assert tried[0] == settings(bound=4.0, code=3)
+    assert len({str(each) for each in tried}) == len(tried) > 1
+    for each in tried:
+        assert each.model_dump()["code"] == 3
+        assert type(each).model_validate(each.model_dump()) == each

@@ -1,0 +1,41 @@
+"""ydata-profiling's and Evidently's report of the first rows of a Parquet file; runs under the peers' Python."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import peer_turns  # first: it takes stdout for itself
+
+import pandas as pd  # isort: skip
+
+
+def main(file: str) -> None:
+    def turn(question: dict[str, Any]) -> dict[str, Any]:
+        count, name = question["rows"], question["peer"]
+        frame = pd.read_parquet(file).head(count)
+        report = _evidently if name == "evidently" else _ydata
+        report(frame.head(200), name)  # what is imported and compiled, once
+        started = time.perf_counter()
+        report(frame, name)
+        return {"seconds": time.perf_counter() - started}
+
+    peer_turns.serve({}, turn)
+
+
+def _ydata(frame: pd.DataFrame, name: str) -> None:
+    from ydata_profiling import ProfileReport
+
+    ProfileReport(frame, progress_bar=False, minimal=name == "ydata-minimal").to_html()
+
+
+def _evidently(frame: pd.DataFrame, name: str) -> None:
+    from evidently import Dataset, Report
+    from evidently.presets import DataSummaryPreset
+
+    Report([DataSummaryPreset()]).run(Dataset.from_pandas(frame), None).get_html_str(False)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

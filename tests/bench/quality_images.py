@@ -1,0 +1,54 @@
+"""One handwritten digit against the nine others: what the scorers of images tell, fitted on the digit alone."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from streamd.fitting.base import unwatched
+from streamd.fitting.registry import SCORERS
+from streamd.scorers import registry
+from streamd.scorers.fitted import Fitted
+from streamd.table import Table
+
+DATA = Path(os.environ.get("STREAMD_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
+LEARNED, VALIDATING = 320, 80  # of the 500 pictures of a digit; the other 100 are judged beside as many of the others
+
+
+def one_digit(scorer: str, digit: int, **options: object) -> tuple[float, float, float]:
+    """AUROC, average precision and the seconds of the fit."""
+    rows = np.loadtxt(gzip.open(DATA / "mnist5k/mnist_5k.csv.gz"), delimiter=",")
+    images, labels = rows[:, :-1].reshape(-1, 28, 28), rows[:, -1].astype(int)
+    rng = np.random.default_rng(digit)
+    own = rng.permutation(np.flatnonzero(labels == digit))
+    others = rng.permutation(np.flatnonzero(labels != digit))[:900]
+    settings = SCORERS[scorer].model_validate({"seed": 0, **options})
+    parts = own[:LEARNED], own[LEARNED : LEARNED + VALIDATING], np.concatenate([own[LEARNED + VALIDATING :], others])
+    learned, validating, judged = (Table(len(part), arrays={"image": images[part]}) for part in parts)
+    started = time.perf_counter()
+    found = settings.learn(learned, validating, unwatched)
+    seconds = time.perf_counter() - started
+    fitted = Fitted(settings.kind, found.described, found.tensors, np.empty(0), np.inf, found.note)
+    scores = registry.load(fitted, "cpu").score(judged).values
+    marked = np.arange(len(scores)) >= len(own) - LEARNED - VALIDATING
+    return float(roc_auc_score(marked, scores)), float(average_precision_score(marked, scores)), seconds
+
+
+def main(scorers: list[str], digits: list[int]) -> None:
+    torch.set_num_threads(1)
+    print(f"{'':<14}{'digit':>6}{'AUROC':>8}{'AP':>8}{'fit':>8}")
+    for scorer in scorers:
+        for digit in digits:
+            auroc, precision, seconds = one_digit(scorer, digit)
+            print(f"{scorer:<14}{digit:>6}{auroc:>8.3f}{precision:>8.3f}{seconds:>7.0f}s", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1].split(","), [int(digit) for digit in sys.argv[2].split(",")])
