@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -16,7 +16,9 @@ from streamd.detectors.histogram import Histogram, Pictured
 from streamd.detectors.quality import QualityConfig, no_data_verdict
 from streamd.engine_settings import EngineSettings, StreamSettings
 from streamd.errors import InvalidRecord, Reason, StreamdError
+from streamd.holdings import Holdings, described
 from streamd.incidents import Occasion, crashed, unacknowledged
+from streamd.kept import Kept, fit_key, keep_reference, keep_weights
 from streamd.model import (
     Acknowledgement,
     BatchJudged,
@@ -41,9 +43,7 @@ from streamd.model import (
 from streamd.profiles import Profiles
 from streamd.run import RuleCrashError, Run
 from streamd.snapshots import SavedStream, Snapshots
-from streamd.stream import Kept, Stream, fit_key, keep_reference, keep_weights
-
-_RECOUNT_EVERY_BATCHES = 64  # memory of a stream grows with what it has seen; counting it costs some microseconds
+from streamd.stream import Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +91,14 @@ class PartitionEngine:
     ) -> None:
         self.topic = topic
         self.partition = partition
-        self.nbytes = 0
         self._content = content
         self._limits = limits
         self._settings = settings
         self._stream_settings = stream_settings
         self._profiles = profiles
         self._next_offset = next_offset
-        self._streams: OrderedDict[str, Stream | Run] = OrderedDict()  # seen longest ago first
-        self._counted: dict[str, tuple[int, int]] = {}  # stream -> batches, bytes at the last count
         self._snapshots = Snapshots()
+        self._streams = Holdings(self._made, settings.streams_max, self._snapshots)
         self._fits: deque[FitJob] = deque()
         self._fitted_unasked: set[str] = set()
 
@@ -135,7 +133,7 @@ class PartitionEngine:
             return [DeadLetter(envelope, error.reason.stage, error.reason, error.detail)]
 
     def _judge(self, batch: FeatureBatch, envelope: Envelope, shown: bool) -> list[Effect]:
-        stream, effects = self._stream(batch.stream)
+        stream, effects = self._streams.stream(batch.stream)
         effects += self._heard(stream, batch.event_time_ms, envelope)
         if (stopped := stream.policy.advance(batch.event_time_ms)) is not None:
             effects.append(StreamChanged(stream.name, "still", stopped))
@@ -159,7 +157,7 @@ class PartitionEngine:
             effects += self._reference_taken(stream)
         else:
             effects += self._train(stream)  # a detector that came with a new configuration
-        self._count(stream)
+        self._streams.count(stream)
         return effects
 
     def _follow(self, telemetry: Telemetry, envelope: Envelope) -> list[Effect]:
@@ -169,7 +167,7 @@ class PartitionEngine:
         found: dict[str, list[tuple[Verdict, Severity]]] = {}
         ordinal = 0
         for point in telemetry.points:
-            run, told = self._run(point.run)
+            run, told = self._streams.run(point.run)
             effects += told
             if point.run not in followed:
                 effects += self._heard(run, point.event_time_ms, envelope)
@@ -184,7 +182,7 @@ class PartitionEngine:
                         found.setdefault(run.name, []).append((verdict, severity))
             except RuleCrashError as crash:
                 raise DetectorCrashError(run.name, crash.rule) from crash.__cause__
-            self._count(run)
+            self._streams.count(run)
         for name, points in followed.items():
             metrics = {metric: value for point in points for metric, value in point.metrics.items()}
             verdicts, severities = zip(*found[name], strict=True) if name in found else ((), ())
@@ -204,20 +202,20 @@ class PartitionEngine:
         return [*run.end(ended, occasion), StreamChanged(ended.run, "ended", ended.outcome)]
 
     def _collect(self, part: ReferencePart, envelope: Envelope) -> list[Effect]:
-        stream, effects = self._stream(part.batch.stream)
+        stream, effects = self._streams.stream(part.batch.stream)
         effects += self._heard(stream, part.batch.event_time_ms, envelope)
         if stream.collect(part):
             occasion = self._occasion(stream.name, part.batch.event_time_ms, envelope)
             effects += stream.policy.reset(occasion, "ended: a new reference is in force")
             effects += self._reference_taken(stream)
-        self._count(stream, anew=True)
+        self._streams.count(stream, anew=True)
         return effects
 
     def _reference_taken(self, stream: Stream, how: str = "") -> list[Effect]:
         """Tell of the new reference, and train on it what must be."""
         reference = stream.reference
         assert reference is not None
-        detail = _described(reference) + how + stream.season_words()
+        detail = described(reference) + how + stream.season_words()
         effects: list[Effect] = [StreamChanged(stream.name, "reference", detail)]
         if not reference.bundled:
             effects.append(keep_reference(reference))
@@ -230,6 +228,7 @@ class PartitionEngine:
             reference, config = stream.reference, stream.settings.detectors[name]
             assert reference is not None
             stream.trainings[name] = fit_key(config, reference)
+            self._fitted_unasked.intersection_update(self._streams)  # those that were forgotten count no more
             if name in stream.settings.unasked and stream.name not in self._fitted_unasked:
                 if len(self._fitted_unasked) >= self._settings.fits_max:
                     reason = f"{name} is not trained: engine.fits_max = {self._settings.fits_max} streams have one"
@@ -251,12 +250,11 @@ class PartitionEngine:
         if reset.columns:
             assert isinstance(stream, Stream), reset.stream
             return self._begin_anew(stream, reset.columns, occasion, reason)
-        del self._streams[reset.stream]
-        self._forget(stream)
+        self._streams.forget(reset.stream)
         effects: list[Effect] = [*stream.policy.reset(occasion, reason)]
         effects.append(StreamChanged(reset.stream, "reset", f"reference and state forgotten{by}"))
         if reset.author and isinstance(stream, Stream):  # a person may think better of it
-            self._stream(reset.stream)[0].succeed(stream)
+            self._streams.stream(reset.stream)[0].succeed(stream)
         return effects
 
     def _begin_anew(self, stream: Stream, columns: tuple[str, ...], occasion: Occasion, reason: str) -> list[Effect]:
@@ -272,7 +270,7 @@ class PartitionEngine:
         ended = stream.begin_anew(columns)
         reference = stream.reference
         assert reference is not None
-        self._count(stream, anew=True)
+        self._streams.count(stream, anew=True)
         told = f"{', '.join(columns)} {reason}: the next {stream.rows_anew} rows become the reference"
         alerts = stream.policy.reset(occasion, reason, columns, ended)
         return [*alerts, StreamChanged(stream.name, "reference", told), keep_reference(reference)]
@@ -285,7 +283,7 @@ class PartitionEngine:
         self._snapshots.touch(stream)
         if not stream.undo():
             raise InvalidRecord(Reason.REFUSED, f"nothing to undo: no earlier reference of {undo.stream!r} is known")
-        self._count(stream, anew=True)
+        self._streams.count(stream, anew=True)
         by = f" by {undo.author}" if undo.author else ""
         occasion = self._occasion(undo.stream, undo.event_time_ms, envelope)
         ended = stream.policy.reset(occasion, f"ended: the reference before this one was put back{by}")
@@ -309,7 +307,7 @@ class PartitionEngine:
         self._next_offset = envelope.offset + 1
         cause = f"{type(crash.__cause__).__name__}: {crash.__cause__}"
         letter = DeadLetter(envelope, Reason.CRASHED.stage, Reason.CRASHED, f"{crash}: {cause}")
-        stream, effects = self._held(crash.stream)
+        stream, effects = self._streams.seen(crash.stream)
         place = Window(envelope.offset, envelope.offset, 0)
         occasion = self._occasion(stream.name, envelope.timestamp_ms, envelope)
         return [*effects, letter, *stream.policy.alarm(crashed(crash.detector, place), occasion)]
@@ -370,7 +368,7 @@ class PartitionEngine:
         if weights is None:
             return [StreamChanged(job.stream, "not_fitted", f"{job.detector} could not learn: {problem}")]
         learned = stream.build(job.detector, job.config, weights)
-        self._count(stream, anew=True)
+        self._streams.count(stream, anew=True)
         detail = f"{job.detector}: {job.config.about(weights)}"
         return [
             StreamChanged(job.stream, "fitted" if learned else "not_fitted", detail),
@@ -429,10 +427,9 @@ class PartitionEngine:
             if key is not None and not is_bundled(key) and key not in kept.references:
                 problems.append(f"the reference of {name} is damaged: the stream starts anew; send it again")
                 continue
-            stream = self._streams[name] = self._made(name)
+            stream = self._streams.begin(name)
             stream.restore(saved, kept)
-            self._snapshots.touch(stream)
-            self._count(stream, anew=True)
+            self._streams.count(stream, anew=True)
         return problems
 
     def standing(self) -> list[Effect]:
@@ -441,7 +438,7 @@ class PartitionEngine:
         for name, stream in self._streams.items():
             what = StreamChanged(name, "seen", "restored")
             if isinstance(stream, Stream) and stream.reference is not None:
-                what = StreamChanged(name, "reference", _described(stream.reference))
+                what = StreamChanged(name, "reference", described(stream.reference))
             effects += [what, *stream.policy.open_alerts()]
         return effects
 
@@ -464,52 +461,14 @@ class PartitionEngine:
         """How many streams are held."""
         return len(self._streams)
 
-    def _stream(self, name: str) -> tuple[Stream, list[Effect]]:
-        stream, effects = self._held(name)
-        assert isinstance(stream, Stream), name
-        return stream, effects
-
-    def _run(self, name: str) -> tuple[Run, list[Effect]]:
-        run, effects = self._held(name)
-        assert isinstance(run, Run), name
-        return run, effects
+    @property
+    def nbytes(self) -> int:
+        """Memory of the streams' own state in bytes."""
+        return self._streams.nbytes
 
     def _made(self, name: str) -> Stream | Run:
         settings = self._stream_settings(name)
         return Run(name, settings) if self._content == "telemetry" else Stream(name, settings, self._profiles)
-
-    def _held(self, name: str) -> tuple[Stream | Run, list[Effect]]:
-        """The stream or run of that name, made if need be, now the one seen last, to be changed."""
-        stream = self._streams.get(name)
-        if stream is not None:
-            self._streams.move_to_end(name)
-            self._snapshots.touch(stream)
-            return stream, []
-        effects: list[Effect] = [StreamChanged(name, "seen", "first record")]
-        if len(self._streams) >= self._settings.streams_max:
-            _, oldest = self._streams.popitem(last=False)
-            self._forget(oldest)
-            detail = f"engine.streams_max = {self._settings.streams_max} is reached and it was seen longest ago"
-            effects.append(StreamChanged(oldest.name, "evicted", detail))
-        stream = self._streams[name] = self._made(name)
-        self._snapshots.touch(stream)
-        if isinstance(stream, Stream) and stream.reference is not None:
-            effects.append(StreamChanged(name, "reference", _described(stream.reference)))
-        return stream, effects
-
-    def _forget(self, stream: Stream | Run) -> None:
-        self._snapshots.forget(stream)
-        self.nbytes -= self._counted.pop(stream.name, (0, 0))[1]
-        self._fitted_unasked.discard(stream.name)
-
-    def _count(self, stream: Stream | Run, *, anew: bool = False) -> None:
-        """Keep `nbytes` near the truth without asking every stream every time."""
-        batches, nbytes = self._counted.get(stream.name, (0, 0))
-        if anew or batches % _RECOUNT_EVERY_BATCHES == 0:
-            now = stream.nbytes
-            self.nbytes += now - nbytes
-            nbytes = now
-        self._counted[stream.name] = (batches + 1, nbytes)
 
     def _occasion(self, stream: str, event_time_ms: int, envelope: Envelope, ordinal: int = 0) -> Occasion:
         return Occasion(
@@ -522,15 +481,6 @@ def _judged(name: str, detector: Detector, batch: FeatureBatch) -> tuple[Verdict
         return detector.update(batch)
     except Exception as error:
         raise DetectorCrashError(batch.stream, name) from error
-
-
-def _described(reference: Reference) -> str:
-    source = {
-        "batches": "reference batches",
-        "bundle": "its bundle",
-        "accepted": "what it was, with accepted columns",
-    }.get(reference.source, "its own first rows")
-    return f"{reference.table.rows} rows from {source}"
 
 
 def _silence_limits(stream: Stream | Run) -> list[tuple[str, float]]:

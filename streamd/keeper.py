@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 from streamd.detectors.base import State
 from streamd.engine import DetectorCrashError, PartitionEngine
+from streamd.kept import Kept
 from streamd.model import Effect, Envelope, Keep
 from streamd.sinks.state import Assembled, Part, part_records, tombstones
 from streamd.state import pack, unpack
-from streamd.stream import Kept
 from streamd.transport.base import Outgoing
 
 STREAMS_A_TURN = 32

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from streamd.detectors.base import DetectorConfig, Reference
 from streamd.engine import DetectorCrashError, PartitionEngine
+from streamd.kept import fit_key
 from streamd.model import Alert, BatchJudged, Command, DeadLetter, Effect, Envelope, Severity, StreamChanged
-from streamd.stream import fit_key
 from streamd.transport.base import Partition
 
 Fit = Callable[[DetectorConfig, Reference], bytes]

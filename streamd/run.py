@@ -12,10 +12,10 @@ from streamd.detectors.quality import no_data_verdict
 from streamd.engine_settings import StreamSettings
 from streamd.errors import StreamdError
 from streamd.incidents import Occasion
+from streamd.kept import Kept, config_key
 from streamd.model import Alert, Ask, Command, JsonValue, Kind, RunEnded, Severity, TelemetryPoint, Verdict, Window
 from streamd.rules.base import Judgement, Rule, RuleConfig, RunAction
 from streamd.run_policy import RunPolicy
-from streamd.stream import Kept, config_key
 
 _SEEN_MAX = 10_000  # names of one step that are remembered, so that none is judged twice
 SILENCE = "stalled_training"

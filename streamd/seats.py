@@ -11,10 +11,10 @@ from streamd.engine import DetectorCrashError, PartitionEngine
 from streamd.engine_settings import EngineSettings
 from streamd.errors import TransientError
 from streamd.keeper import Journal, Keeper, restore
+from streamd.kept import fit_key
 from streamd.model import DeadLetter, Effect, Envelope
 from streamd.sinks.state import assemble, owner_name
 from streamd.state import pack, unpack
-from streamd.stream import fit_key
 from streamd.transport.base import Outgoing, Partition, Transport
 
 

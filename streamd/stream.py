@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from streamd.collection import Collection
 from streamd.detectors.base import ByColumn, Detector, DetectorConfig, Reference, State, is_bundled
 from streamd.engine_settings import StreamSettings
 from streamd.errors import InvalidRecord, Reason
-from streamd.model import FeatureBatch, Keep, ReferencePart
+from streamd.kept import Kept, config_key, fit_key
+from streamd.model import FeatureBatch, ReferencePart
 from streamd.policy import Policy
 from streamd.profiles import Profiles
 from streamd.seasons import PHASES, SEASONS_LEARNED, SEASONS_MS, LikeWithLike
-from streamd.settings import Settings
-from streamd.state import pack, unpack
 from streamd.table import PHASE_ROWS_MIN, Table, beside, concatenate
 
 EARLIER_MAX = 3
@@ -25,46 +25,6 @@ EARLIER_MAX = 3
 
 ANEW_ROWS = 2000
 """Rows that make the new reference of one column where no `first_rows` says: all that the judges keep."""
-
-
-@dataclass(slots=True)
-class Collection:
-    """Tables on their way to a reference, by part; `parts` is 0 while they are a stream's own first rows.
-
-    Attributes:
-        every, offered: of so many batches that were offered each `every`-th is kept, where a season is long.
-    """
-
-    tables: dict[int, Table] = field(default_factory=dict)
-    parts: int = 0
-    rows: int = 0
-    every: int = 1
-    offered: int = 0
-
-    def snapshot(self) -> State:
-        tables = {str(part): table.to_state() for part, table in self.tables.items()}
-        counts = {"parts": self.parts, "rows": self.rows, "every": self.every, "offered": self.offered}
-        return {"tables": tables, **counts}
-
-    def offer(self, table: Table) -> bool:
-        """Append a table, unless it is one of those that are left out; whether it was kept."""
-        self.offered += 1
-        if (self.offered - 1) % self.every:
-            return False
-        self.tables[len(self.tables)] = table
-        self.rows += table.rows
-        return True
-
-    def thin(self) -> None:
-        """Keep half as many tables as so far, evenly, from now on too."""
-        self.tables = dict(enumerate(list(self.tables.values())[::2]))
-        self.rows = sum(table.rows for table in self.tables.values())
-        self.every *= 2
-
-    @classmethod
-    def restored(cls, state: State) -> Collection:
-        tables = {int(part): Table.from_state(table) for part, table in state["tables"].items()}
-        return cls(tables, state["parts"], state["rows"], state.get("every", 1), state.get("offered", len(tables)))
 
 
 class Stream:
@@ -380,49 +340,6 @@ class Stream:
         if not config.from_bundle or bundle is None or bundle.weights is None:
             return config_key(config)
         return f"{config_key(config)}/{hashlib.sha256(bundle.weights).hexdigest()}"
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What seldom changes and is kept apart from the snapshots."""
-
-    references: Mapping[str, Reference]  # by Reference.key
-    weights: Mapping[str, bytes]  # by fit_key
-
-    def names(self) -> set[str]:
-        """Of the Keep effects that these came from."""
-        return {*(f"reference/{key}" for key in self.references), *(f"weights/{key}" for key in self.weights)}
-
-    @classmethod
-    def unpacked(cls, parts: Mapping[str, bytes]) -> Kept:
-        """From the data of Keep effects, by their names."""
-        references, weights = {}, {}
-        for name, data in parts.items():
-            kind, _, key = name.partition("/")
-            if kind == "reference":
-                source, _, sha256 = key.rpartition("-")
-                references[key] = Reference(Table.from_state(unpack(data)), sha256, source)
-            elif kind == "weights":
-                weights[key] = data
-        return cls(references, weights)
-
-
-def keep_reference(reference: Reference) -> Keep:
-    return Keep(f"reference/{reference.key}", pack(reference.table.to_state()))
-
-
-def keep_weights(config: DetectorConfig, reference: Reference, weights: bytes) -> Keep:
-    return Keep(f"weights/{fit_key(config, reference)}", weights)
-
-
-def fit_key(config: DetectorConfig, reference: Reference) -> str:
-    """What a training's result is a function of."""
-    return hashlib.sha256(f"{config_key(config)}/{reference.sha256}".encode()).hexdigest()
-
-
-def config_key(config: Settings) -> str:
-    """Equal for equal options: state that was kept under another one is not taken up again."""
-    return hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16]
 
 
 def _table_nbytes(table: Table) -> int:

@@ -22,12 +22,13 @@ from streamd.detectors.zscore import ZscoreConfig
 from streamd.engine import PartitionEngine
 from streamd.engine_settings import EngineSettings, ReferenceSettings, StreamSettings
 from streamd.errors import Reason
+from streamd.kept import Kept
 from streamd.model import Alert, BatchJudged, DeadLetter, Effect, Envelope, StreamChanged, Verdict
 from streamd.policy import PolicySettings
 from streamd.profiles import Profiles
 from streamd.sinks.records import alert_record
 from streamd.state import pack, unpack
-from streamd.stream import EARLIER_MAX, Kept
+from streamd.stream import EARLIER_MAX
 
 ROWS = 200
 STREAM = "fraud/7"

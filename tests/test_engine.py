@@ -17,6 +17,7 @@ from streamd.detectors.zscore import ZscoreConfig
 from streamd.engine import PartitionEngine
 from streamd.engine_settings import EngineSettings, ReferenceSettings, StreamSettings
 from streamd.errors import Reason
+from streamd.kept import Kept, fit_key
 from streamd.model import (
     Alert,
     BatchJudged,
@@ -31,7 +32,6 @@ from streamd.model import (
 from streamd.policy import PolicySettings
 from streamd.profiles import Profiles
 from streamd.state import pack, unpack
-from streamd.stream import Kept, fit_key
 
 RNG = np.random.default_rng
 

@@ -19,12 +19,12 @@ from streamd.detectors.ks import KsConfig
 from streamd.detectors.zscore import ZscoreConfig
 from streamd.engine import PartitionEngine
 from streamd.engine_settings import EngineSettings, ReferenceSettings, StreamSettings
+from streamd.kept import Kept
 from streamd.model import Alert, BatchJudged, Effect, Envelope, FeatureBatch, StreamChanged, Verdict
 from streamd.policy import PolicySettings
 from streamd.profiles import Profiles
 from streamd.seasons import HOUR_MS, LikeWithLike
 from streamd.state import pack, unpack
-from streamd.stream import Kept
 from streamd.table import Categorical, Table
 
 T0 = 1_763_769_600_000
@@ -204,3 +204,20 @@ def test_the_mixture_is_the_mean_of_the_phases_weighted_as_the_window_has_them()
     assert counts[0, profile.codes[0]["b"]] / counts[0].sum() == pytest.approx(b, abs=1e-9)
     assert rows[0] == pytest.approx(1 / (0.25**2 / 100 + 0.75**2 / 100))
     assert profile.counts_of(np.full(24, 1 / 24))[1][0] == pytest.approx(2400)  # all phases alike: all rows count
+
+
+@pytest.mark.slow
+def test_p_values_of_a_window_in_one_phase_know_from_how_few_rows_that_phase_is_known() -> None:
+    """Of 150 healthy windows 1.5 would be under 1 %; taken for a window of all 960 rows over 30 are."""
+    rng, hours, low = np.random.default_rng(1), np.repeat(np.arange(24), 40), 0
+    for _ in range(150):
+        table = Table(960, {"x": rng.normal(size=960) + hours}, times_ms=T0 + hours * HOUR_MS)
+        season = LikeWithLike("24h", table)
+        config = KsConfig(window_rows=200)
+        reference = Reference(season.reference_table, "x", "first_rows", season.phases, season.phase_rows)
+        detector = config.build("ks", config.profile(reference))
+        batch = FeatureBatch("s", T0 + 3 * HOUR_MS, 0, Table(200, {"x": rng.normal(size=200) + 3}))
+        (verdict,) = detector.update(season.adjusted(batch))
+        assert verdict.p_values is not None
+        low += bool(verdict.p_values[0] < 0.01)
+    assert low <= 6  # Poisson(1.5): more once in 1,000

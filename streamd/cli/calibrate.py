@@ -70,7 +70,9 @@ def command(
     except BadInputError as error:
         fail(error.code, str(error))
     if as_json:
-        typer.echo(orjson.dumps([each.as_json() for each in found], option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
+        typer.echo(
+            orjson.dumps([each.as_json() for each in found], option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+        )
     else:
         report.show(found)
     if out is not None:
@@ -140,7 +142,8 @@ def _write(path: Path, rules: list[Any], *, shown: bool) -> None:
     if not rules:
         typer.echo(f"nothing is proposed: {path} is not written", err=True)
         return
-    text = "# What `streamd calibrate` found in a healthy past. The first rule that matches a stream applies.\n"
+    text = "# What `streamd calibrate` found in a healthy past. In another configuration these rules stand first\n"
+    text += "# under `streams`: the first that matches a stream is the one that applies.\n"
     text += yaml.safe_dump({"streams": rules}, sort_keys=False, allow_unicode=True)
     try:
         path.write_text(text)

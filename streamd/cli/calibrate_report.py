@@ -13,7 +13,7 @@ from streamd.calibration import ZERO_SEEN, Advice, Judge, Past, advise, expected
 from streamd.cli.text import clipped, counted, printable
 from streamd.engine_settings import StreamSettings
 from streamd.incidents import duration
-from streamd.seasons import SEASONS_MIN, SEASONS_MS, Season, find_season
+from streamd.seasons import SEASONS_LEARNED, SEASONS_MIN, SEASONS_MS, Season, find_season
 
 if TYPE_CHECKING:
     from streamd.cli.calibrate import Means
@@ -168,7 +168,8 @@ def _notes(found: Found) -> Iterator[str]:
             yield (
                 f"No promise of `{policy.false_alarms}` can rest on {duration(past.span_ms / 1000)}: even without any "
                 f"alarm they show no fewer than 1 per {duration(past.span_ms / 1000 / ZERO_SEEN)} (95 %); "
-                f"{duration(needed_ms / 1000)} would do. Thresholds below are for one alarm in the past's own length."
+                f"{duration(needed_ms / 1000)} would do."
+                + (" The thresholds below are for one alarm in the past's own length." if found.advice else "")
             )
     for name, count in _unpaid(past):
         yield f"{name} alarmed {counted(count, 'time')} by rules without p-values, which no budget bounds."
@@ -188,6 +189,13 @@ def _unpaid(past: Past) -> list[tuple[str, int]]:
 
 
 def _about_season(found: Found) -> Iterator[str]:
+    season = found.settings.reference.season
+    if season is not None and found.past.span_ms < SEASONS_LEARNED * SEASONS_MS[season]:
+        yield (
+            f"The season of {season} is too long for this past: first rows make a reference once they span "
+            f"{SEASONS_LEARNED} of them, and the past has {duration(found.past.span_ms / 1000)}."
+        )
+        return
     if found.season is not None:
         yield (
             f"{found.season.column} repeats itself every {found.season.length} (correlation "

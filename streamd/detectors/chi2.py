@@ -95,7 +95,7 @@ class Chi2Profile:
         prepared = []
         for name, column in reference.table.categorical.items():
             if any(fnmatchcase(name, pattern) for pattern in config.columns):
-                judged = _prepare(column, config)
+                judged = _prepare(column, config, reference.phases)
                 prepared += [(name, *judged)] if judged else []
         self.config = config
         self.names = tuple(name for name, _, _, _ in prepared)
@@ -127,7 +127,9 @@ class Chi2Profile:
         return np.rint(mixture * FINE).astype(np.int64), 1.0 / np.maximum((known * per_row).sum(axis=0), 1e-300)
 
 
-def _prepare(column: Categorical, config: Chi2Config) -> tuple[dict[str, int], NDArray[np.int64], float] | None:
+def _prepare(
+    column: Categorical, config: Chi2Config, phases: NDArray[np.intp] | None
+) -> tuple[dict[str, int], NDArray[np.int64], float] | None:
     """Slots, counts and τ of a reference's column; None where it has too few rows or too many categories."""
     present = column.codes[column.codes >= 0]
     counts = np.bincount(present, minlength=len(column.categories))
@@ -140,7 +142,11 @@ def _prepare(column: Categorical, config: Chi2Config) -> tuple[dict[str, int], N
 
         slots = np.full(len(column.categories) + 1, MISSING, np.uint16)  # the last is what code -1 (missing) reads
         slots[used] = np.arange(len(used))
-        time = kernels_dependence.category_time(slots[column.codes], len(used), max(2, WORK_MAX // len(present)))
+        rows, lags = slots[column.codes], max(2, WORK_MAX // len(present))
+        # A season is no dependence: with one, rows are those of one phase after the other.
+        parts = [rows] if phases is None else [rows[phases == phase] for phase in np.unique(phases).tolist()]
+        times = [kernels_dependence.category_time(part, len(used), lags) for part in parts]
+        time = float(np.average(times, weights=[len(part) for part in parts]))
     return {column.categories[code]: slot for slot, code in enumerate(used.tolist())}, counts[used], time
 
 

@@ -1,4 +1,4 @@
-"""Healthy streams and what goes wrong with them, the same in our environment and in the peers': numpy and scipy alone."""
+"""Healthy streams and what goes wrong with them, alike in our environment and the peers': numpy and scipy alone."""
 
 from __future__ import annotations
 

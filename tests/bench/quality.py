@@ -1,23 +1,25 @@
 """What the detectors find and do not find, on real data and on healthy data that depends on its own past.
 
-    make quality            # ../shared/data, or STREAMD_TEST_DATA=folder
+    make quality            # ../shared/data, or STREAMD_TEST_DATA=folder; ARGS="census budget" for these parts alone
 
 Each line is a promise; the exit code says whether all of them held.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import quality_scorers
 import quality_screening
 import quality_training
 import torch
@@ -65,21 +67,19 @@ def judged(effects: list[Effect]) -> Iterator[tuple[Verdict, Severity]]:
             yield from zip(verdicts, effect.severities, strict=True)
 
 
+def read_census(data: Path, name: str) -> tuple[pa.Table, np.ndarray]:
+    """The features and (rows, 2) probabilities of one of its files."""
+    table = pq.read_table(data / f"nannyml_census/employment_MA_{name}.pq")
+    employed = table["predicted_probability"].to_numpy().astype(float)
+    table = table.drop_columns([c for c in NO_FEATURES if c in table.column_names])
+    columns = {c: table[c] if c == "AGEP" else table[c].combine_chunks().cast(pa.string()) for c in table.column_names}
+    return pa.table(columns), np.column_stack([1 - employed, employed])
+
+
 def census() -> bool:
     """The census employment model: quiet for years, but for one real event."""
-    folder = DATA / "nannyml_census"
-
-    def read(name: str) -> tuple[pa.Table, np.ndarray]:
-        table = pq.read_table(folder / f"employment_MA_{name}.pq")
-        employed = table["predicted_probability"].to_numpy().astype(float)
-        table = table.drop_columns([c for c in NO_FEATURES if c in table.column_names])
-        columns = {
-            c: table[c] if c == "AGEP" else table[c].combine_chunks().cast(pa.string()) for c in table.column_names
-        }
-        return pa.table(columns), np.column_stack([1 - employed, employed])
-
-    reference, reference_probabilities = read("reference")
-    analysis, probabilities = read("analysis")
+    reference, reference_probabilities = read_census(DATA, "reference")
+    analysis, probabilities = read_census(DATA, "analysis")
     run = Run()
     parts = -(-reference.num_rows // 10_000)
     for i in range(parts):
@@ -156,12 +156,37 @@ def name_of(verdict: Verdict) -> str:
     return f"{verdict.detector}{kind} ({verdict.test})"
 
 
+def budget(sizes: str) -> bool:
+    import quality_budget
+
+    return quality_budget.table(DATA, quality_budget.SIZES[sizes])
+
+
+PARTS: dict[str, Callable[[str], bool]] = {
+    "census": lambda sizes: census(),
+    "dependent": lambda sizes: dependent(),
+    "training": lambda sizes: quality_training.table(DATA / "train_telemetry"),
+    "screening": lambda sizes: quality_screening.table(),
+    "budget": budget,
+    "scorers": lambda sizes: quality_scorers.table() and quality_scorers.again(),
+}
+
+
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all without any")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--full", dest="sizes", action="store_const", const="full", help="as much as a release: hours")
+    size.add_argument("--tiny", dest="sizes", action="store_const", const="tiny", help="whether it runs at all")
+    parser.set_defaults(sizes="default")
+    arguments = parser.parse_args()
+    if unknown := [part for part in arguments.parts if part not in PARTS]:
+        parser.error(f"there is no part {unknown[0]!r}; there are {', '.join(PARTS)}")
     torch.set_num_threads(1)
     if not DATA.is_dir():
         print(f"no data at {DATA}: say where it is with STREAMD_TEST_DATA=folder", file=sys.stderr)
         return 66
-    held = [census(), dependent(), quality_training.table(DATA / "train_telemetry"), quality_screening.table()]
+    held = [PARTS[part](arguments.sizes) for part in arguments.parts or PARTS]
     print("\nall of it held" if all(held) else "\nNOT all of it held")
     return 0 if all(held) else 1
 

@@ -19,6 +19,7 @@ WORK = {
     "codec": ("decode JSON columns", "decode Arrow"),
     "scorers": ("isolation forest", "dense autoencoder"),
     "engine": ("engine alone, JSON", "engine alone, Arrow"),
+    "screening": ("screen, 50,000 × 50 Parquet", "beside evidently", "beside ydata"),
     "start": ("streamd --help", "without torch", "with torch imported"),
 }
 NEED_KAFKA = ("start",)

@@ -76,6 +76,14 @@ def test_what_is_proposed_is_a_file_that_run_accepts(past: Path, capsys: pytest.
     assert verbs.run(["config", "show", "-c", str(out)]) == ExitCode.OK
 
 
+def test_a_season_longer_than_the_past_is_a_sentence(past: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (past.parent / "streamd.yaml").write_text("detectors: {autoencoder: null}\nreference: {season: 7d}")
+    assert run(past, "--time", "at") == ExitCode.OK
+    told = " ".join(capsys.readouterr().out.split())
+    assert "The season of 7d is too long for this past" in told
+    assert "the past has 12.0 days" in told
+
+
 def test_without_times_no_season_is_looked_for_and_it_says_so(past: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(past, "--exclude", "at") == ExitCode.OK
     assert "Without --time there is no telling" in " ".join(capsys.readouterr().out.split())

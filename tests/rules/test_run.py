@@ -11,13 +11,13 @@ from envelopes import T0, Producer
 from telemetry import TOPIC, engine, noisy, point, record
 
 from streamd.engine import DetectorCrashError, PartitionEngine
+from streamd.kept import Kept
 from streamd.model import Alert, Command, DeadLetter, Effect, Envelope, Kind, RunJudged, Severity, StreamChanged
 from streamd.policy import PolicySettings
 from streamd.rules.nonfinite import Nonfinite
 from streamd.run import Run
 from streamd.sinks.records import outgoing
 from streamd.state import pack, unpack
-from streamd.stream import Kept
 from streamd.transport.settings import TopicSettings
 
 ENFORCED = PolicySettings(mode="enforce", acknowledge_seconds=30)

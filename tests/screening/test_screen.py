@@ -149,6 +149,13 @@ def test_a_set_without_a_column_of_the_reference_is_critical() -> None:
     assert found["new_columns"].severity is Severity.INFO
 
 
+def test_a_shift_that_is_sure_but_small_is_no_drift() -> None:
+    rng = np.random.default_rng(12)
+    one, other = (pa.table({"x": rng.normal(mean, 1, 20_000)}) for mean in (0.0, 0.2))
+    assert stats.ks_2samp(one["x"], other["x"]).pvalue < 1e-9
+    assert [f for f in screen(one, reference=other).findings if f.kind == "drift"] == []
+
+
 def test_halves_of_one_set_do_not_drift() -> None:
     rng = np.random.default_rng(5)
     one, other = (pa.table({f"x{i}": rng.normal(size=ROWS) for i in range(20)}) for _ in range(2))

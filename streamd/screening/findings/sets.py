@@ -101,7 +101,7 @@ def _drifted(verdict: Verdict, threshold: float, before: Table, window: Table) -
             old, now = float(np.nanmedian(before.numeric[name])), float(np.nanmedian(window.numeric[name]))
             evidence["wasserstein"] = distance
             told = f"median {number(now)}, was {number(old)} (KS D={effect:.2f}, PSI {evidence['psi']:.2g}"
-            told += f", {distance:.2g} deviations to carry)"
+            told += f", {distance:.2g} deviations to carry)" if np.isfinite(distance) else ")"
         else:
             told = f"{_most_changed(before.categorical[name], window.categorical[name])} "
             told += f"(total variation {effect:.2f}, PSI {evidence['psi']:.2g})"
