@@ -110,6 +110,17 @@ class Distinct:
         self.settle()
         return len(self.hashes) << self.level
 
+    def add_different(self, hashes: Hashes, row: int) -> None:
+        """Hashes of which no two are equal, from `row` on: where they alone are too many, there is no need to sort."""
+        level = self.level
+        while len(hashes) > self.most:
+            level += 1
+            hashes = hashes[_ends_in_zeros(hashes, level)]
+        if level > self.level:
+            self.settle()
+            self._to_level(level)
+        self.add(hashes, np.full(len(hashes), row))
+
     def add(self, hashes: Hashes, firsts: Rows, counts: Rows | None = None) -> None:
         """Some rows' hashes.
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamd.screening.model import Axis
-from streamd.screening.sketches import Distinct, Extremes, Hashes, Moments, Quantiles, Rows
+from streamd.screening.sketches import Distinct, Extremes, Hashes, Moments, Quantiles, Rows, hashed
 from streamd.screening.values import Numeric, Other, Text
 from streamd.table import FloatArray
 
@@ -151,7 +151,7 @@ class NumericSummary:
         different = ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])]
         self.fractions += int(np.count_nonzero(np.floor(different) != different))
         self.quantiles.add_sorted(ordered)
-        self.distinct.add(Numeric(different, 0).hashes(), np.full(len(different), place.first_row))
+        self.distinct.add_different(hashed(different), place.first_row)
         self.extremes.add(values, rows, ordered)
 
     def _fold(self, column: Numeric, buckets: Rows) -> int:
