@@ -18,8 +18,8 @@ from streamd.cli.exit_codes import ExitCode
 from streamd.cli.pace import bar
 from streamd.cli.training_rows import TrainingRows, from_file, from_topic
 from streamd.fitting.base import Epoch, FitError, Progress, ScorerSettings
-from streamd.fitting.learning import Fit, FitOptions, fit
 from streamd.fitting.folder import BundleError, BundleFolder, write
+from streamd.fitting.learning import Fit, FitOptions, fit
 from streamd.fitting.registry import SCORERS
 from streamd.fitting.thresholds import AnyThreshold
 from streamd.scorers.fitted import to_bytes

@@ -60,7 +60,7 @@ def chi_squared_p_values(statistics: FloatArray, freedom: FloatArray) -> FloatAr
     """The chance of statistics this large or larger, (columns,); 1 without freedom, NaN where a statistic is."""
     from scipy.special import chdtrc  # scipy costs more to import than most commands take
 
-    p_values: FloatArray = chdtrc(np.maximum(freedom, 1.0), statistics)
+    p_values: FloatArray = chdtrc(np.where(freedom > 0, freedom, 1.0), statistics)
     return np.where((freedom > 0) | np.isnan(statistics), p_values, 1.0)
 
 
