@@ -129,7 +129,7 @@ def _set_predictions(builder: TableBuilder, document: dict[str, Any], limits: Li
     kinds |= dict.fromkeys(limits.logits_names, "logits")
     found: dict[PredictionKind, Any] = {}
     for tensor in _tensors(document, "outputs", limits):
-        if not isinstance(tensor, dict) or tensor.get("name") not in kinds:
+        if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str) or tensor["name"] not in kinds:
             continue
         name, shape, datatype, data = _tensor(tensor, "outputs")
         if kinds[name] in found:

@@ -17,7 +17,7 @@ from streamd.detectors.judge import TwoSampleJudge, TwoSampleProfile, TwoSampleS
 from streamd.detectors.worst import Judgements, WorstRows, value_of
 from streamd.model import FeatureBatch, Kind, Reading, RowFinding, Verdict
 from streamd.scorers.base import Scorer, Scores
-from streamd.scorers.entropy import confidences
+from streamd.scorers.confidence import confidences
 from streamd.scorers.fitted import Fitted, from_bytes
 from streamd.scorers.registry import Device, load
 from streamd.scorers.spot import Spot

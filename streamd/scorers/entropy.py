@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamd.scorers import kernels
-from streamd.table import FloatArray, PredictionKind, Predictions
+from streamd.scorers.confidence import two_classes
+from streamd.table import FloatArray, PredictionKind
 
 Winners = NDArray[np.int32]
 
@@ -28,7 +29,7 @@ def entropies_and_winners(values: FloatArray, kind: PredictionKind) -> tuple[Flo
     """
     rows, classes = values.shape
     if classes == 1:
-        values = _two_classes(values, kind)
+        values = two_classes(values, kind)
     entropies, winners = np.empty(rows), np.empty(rows, dtype=np.int32)
     score = kernels.logit_entropies if kind == "logits" else kernels.probability_entropies
     score(np.ascontiguousarray(values), entropies, winners)
@@ -42,24 +43,3 @@ def softmax_entropy(values: FloatArray, kind: PredictionKind) -> FloatArray:
     array([0.693, 0.   ])
     """
     return entropies_and_winners(values, kind)[0]
-
-
-def confidences(predictions: Predictions) -> FloatArray:
-    """(rows,) the probability of each row's most likely class; NaN where it has none.
-
-    >>> confidences(Predictions("logits", np.array([[0.0, 0.0], [50.0, -50.0]])))
-    array([0.5, 1. ])
-    """
-    values = predictions.values
-    if values.shape[1] == 1:
-        values = _two_classes(values, predictions.kind)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        if predictions.kind == "logits":
-            return np.asarray(1.0 / np.exp(values - values.max(axis=1, keepdims=True)).sum(axis=1))
-        return np.asarray(values.max(axis=1) / values.sum(axis=1))
-
-
-def _two_classes(values: FloatArray, kind: PredictionKind) -> FloatArray:
-    """(rows, 2) from the one column of the second class."""
-    first = np.zeros(len(values)) if kind == "logits" else 1.0 - values[:, 0]
-    return np.column_stack([first, values[:, 0]])

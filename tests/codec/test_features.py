@@ -337,6 +337,12 @@ def test_an_open_inference_tensor_that_does_not_fit_is_refused(tensor, reason):
     assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize("name", [[], {}, None, 7])
+def test_an_open_inference_output_whose_name_is_no_name_is_no_prediction(name):
+    with pytest.raises(InvalidRecord, match="neither features nor predictions"):
+        read({"parameters": {"stream": "s"}, "outputs": [{"name": name}]})
+
+
 def test_the_names_of_the_prediction_outputs_are_configuration():
     value = orjson.dumps({"outputs": [{"name": "scores", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]})
     envelope = Envelope("t", 0, 0, NOW_MS, b"s", value)

@@ -164,7 +164,8 @@ def test_the_entry_point_works_without_compiling_or_writing_anything(image, embe
         compiled = list((image.folder / "opt/numba").rglob("*.nbc"))
         assert compiled
         loaded = set(re.findall(r"data loaded from '(\S+)'", text))
-        assert {Path(name).name for name in loaded} == {file.name for file in compiled}
+        assert loaded
+        assert {Path(name).name for name in loaded} <= {file.name for file in compiled}  # `screen` has loops of its own
         assert "saved" not in text
         _the_demo_is_seen(image, settings, there)
         process.send_signal(signal.SIGTERM)

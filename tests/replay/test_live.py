@@ -20,12 +20,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 SETTINGS = {
     "STREAMD_DETECTORS__KS__WINDOW_ROWS": "200",
+    "STREAMD_DETECTORS__CHI2__WINDOW_ROWS": "200",
     "STREAMD_DETECTORS__AUTOENCODER__STEPS_MAX": "200",
     "STREAMD_POLICY__CRITICAL_AFTER": "2",
     "STREAMD_POLICY__COOLDOWN_SECONDS": "0",
 }
 STREAMS = ("fraud/7", "churn/1", "rank/2", "spam/9")
 BATCHES = 16
+HOUR_MS = 3_600_000
+T0 = 1_763_769_600_000  # 2025-11-22: what a judgement may cost grows with the event time since the one before
 
 
 @pytest.fixture(
@@ -70,7 +73,8 @@ def send(daemon: Daemon) -> tuple[int, int]:
             seed = 100 * k + i
             p = np.random.default_rng(seed).beta(2, 2 + 5 * shift, size=400)
             producer = producers[k % 2]
-            producer.send(stream, rows(400, seed, shift), probabilities=np.stack([p, 1 - p], axis=1), wait_seconds=10)
+            answers = np.stack([p, 1 - p], axis=1)
+            producer.send(stream, rows(400, seed, shift), probabilities=answers, ts=T0 + HOUR_MS * i, wait_seconds=10)
     for producer in producers:
         assert producer.close(30)
     for each in bad[::2]:

@@ -1,0 +1,28 @@
+"""How sure a model is of each row that it predicted: the probability of its most likely class."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamd.table import FloatArray, PredictionKind, Predictions
+
+
+def confidences(predictions: Predictions) -> FloatArray:
+    """(rows,) the probability of each row's most likely class; NaN where it has none.
+
+    >>> confidences(Predictions("logits", np.array([[0.0, 0.0], [50.0, -50.0]])))
+    array([0.5, 1. ])
+    """
+    values = predictions.values
+    if values.shape[1] == 1:
+        values = two_classes(values, predictions.kind)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if predictions.kind == "logits":
+            return np.asarray(1.0 / np.exp(values - values.max(axis=1, keepdims=True)).sum(axis=1))
+        return np.asarray(values.max(axis=1) / values.sum(axis=1))
+
+
+def two_classes(values: FloatArray, kind: PredictionKind) -> FloatArray:
+    """(rows, 2) from the one column of the second class."""
+    first = np.zeros(len(values)) if kind == "logits" else 1.0 - values[:, 0]
+    return np.column_stack([first, values[:, 0]])
