@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from rank_job import leave_together
 from torch.nn.parallel import DistributedDataParallel
 
 from streamd.client import TrainingMonitor
@@ -101,9 +102,9 @@ def main() -> None:
     with monitor:
         watched: Any = Watched(monitor, digits)
         digits.train(watched, mishap, Slow(int(first), int(last), seconds))
-    print(json.dumps({"accuracy": digits.accuracy(), "seen": watched.seen}))
+    print(json.dumps({"accuracy": digits.accuracy(), "seen": watched.seen}), flush=True)
     if options.rank is not None:
-        dist.destroy_process_group()
+        leave_together()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,12 @@ COMMANDS: dict[int, list[tuple[str, dict[str, Any]]]] = {  # sent by rank 0 befo
     9: [("rollback", {"args": {"step": 6}}), ("skip_batches", {"args": {"count": 2}})],
     14: [("stop", {})],
 }
+
+
+def leave_together() -> None:
+    """End the process when all ranks are done, without taking gloo apart: its threads now and then abort at that."""
+    dist.barrier()
+    os._exit(0)
 
 
 def main(rank: int, world: int, store: str, folder: Path) -> None:
@@ -50,8 +57,8 @@ def main(rank: int, world: int, store: str, folder: Path) -> None:
             seen.append((batch, monitor.step_number, optimizer.param_groups[0]["lr"], hashlib.md5(weights).hexdigest()))
     points = [(point.step, point.metrics["grad_norm"], sorted(point.tensors)) for point in inbox.points]
     acks = [(ack.command_id, ack.outcome, ack.detail) for ack in inbox.acks]
-    print(json.dumps({"seen": seen, "norms": norms, "points": points, "acks": acks}))
-    dist.destroy_process_group()
+    print(json.dumps({"seen": seen, "norms": norms, "points": points, "acks": acks}), flush=True)
+    leave_together()
 
 
 if __name__ == "__main__":
