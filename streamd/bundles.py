@@ -41,12 +41,8 @@ def with_bundles(config: Config) -> Callable[[str], StreamSettings]:
 def _bundle(name: str) -> Bundle:
     try:
         folder = read(Path(name))
-        if folder.weights is not None:
-            load(from_bytes(folder.weights), "cpu")
-    except (BundleError, ValueError) as error:
+    except BundleError as error:
         raise ConfigError(f"reference.bundle: {error}") from error
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"reference.bundle: {name} needs the package {error.name}: install it") from error
     return Bundle(Reference(folder.reference, folder.reference.sha256(), "bundle"), folder.weights)
 
 
@@ -65,4 +61,17 @@ def _joined(settings: StreamSettings, bundles: Mapping[str, Bundle]) -> StreamSe
         detectors = {n: c for n, c in detectors.items() if not (c.needs_fit and n in settings.unasked)}
         if not scored:
             detectors[SCORER] = ScorerConfig()
+        for config in detectors.values():
+            if isinstance(config, ScorerConfig):
+                _check(f"reference.bundle: {name}", bundle.weights, config)
     return replace(settings, detectors=detectors, bundle=bundle)
+
+
+def _check(what: str, weights: bytes, config: ScorerConfig) -> None:
+    """Raises ConfigError where the scorer cannot be made: better now than at a stream's first record."""
+    try:
+        load(from_bytes(weights), config.device)
+    except (ValueError, RuntimeError) as error:  # parts that do not fit; a device that is not there
+        raise ConfigError(f"{what}: {error}") from error
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{what} needs the package {error.name}: install it") from error

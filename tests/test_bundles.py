@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from streamd.codec.encode import encode_features
 from streamd.config import Config
@@ -13,6 +14,7 @@ from streamd.errors import ConfigError
 from streamd.fitting.folder import BundleFolder, write
 from streamd.fitting.isolation import IsolationSettings
 from streamd.fitting.learning import fit
+from streamd.fitting.registry import SCORERS
 from streamd.model import Alert, BatchJudged, Effect, Envelope, Keep, StreamChanged, Verdict
 from streamd.scorers.fitted import to_bytes
 from streamd.state import pack, unpack
@@ -172,3 +174,12 @@ def test_what_cannot_be_used_stops_the_start_with_a_sentence(tmp_path: Path) -> 
         engine(Config.model_validate({"detectors": {"scorer": {}}}))
     with pytest.raises(ConfigError, match=r"and .* has none"):
         engine(config(bundle(tmp_path / "profile", scored=False), detectors={"forest": {"type": "scorer"}}))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="what is asked for is here")
+def test_a_device_that_is_not_there_stops_the_start_and_not_the_first_record(tmp_path: Path) -> None:
+    table = Table(400, rows(400, 0))
+    found = fit(SCORERS["autoencoder"].model_validate({"epochs_max": 1}), table)
+    write(tmp_path / "b", BundleFolder({}, to_bytes(found.fitted), table))
+    with pytest.raises(ConfigError, match=r"reference\.bundle: .*: .*(cuda|CUDA)"):
+        engine(config(tmp_path / "b", detectors={"scorer": {"device": "cuda"}}))

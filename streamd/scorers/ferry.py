@@ -86,8 +86,11 @@ class Ferry:
 
 
 def chosen_device(wanted: str) -> torch.device:
-    """`auto` is CUDA where there is one."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted)
+    """`auto` is CUDA where there is one. Raises RuntimeError where `cuda` is asked for and there is none."""
+    there = torch.cuda.is_available()
+    if wanted == "cuda" and not there:  # torch says so in several ways, by its build
+        raise RuntimeError(f"the device is cuda, and torch {torch.__version__} sees none")
+    return torch.device(("cuda" if there else "cpu") if wanted == "auto" else wanted)
 
 
 def filled_up(rows: Inputs, size: int, axis: int) -> Inputs:
