@@ -19,6 +19,9 @@ from streamd.errors import ConfigError, InvalidRecord, TransientError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_EXTRAS = {"sklearn": "fit", "PIL": "fit", "onnxruntime": "onnx", "datasketches": "screen", "ray": "ray"}
+"""Package -> the extra that brings it, where that is not `daemon`."""
+
 EPILOG = "Exit codes: 0 done, 64 usage, 65 data, 69 unavailable, 70 bug, 78 configuration."
 
 
@@ -96,7 +99,8 @@ def _missing(error: ModuleNotFoundError) -> str:
     """What is not installed: a part of streamd, or what this part of it stands on."""
     if error.name is not None and error.name.split(".")[0] == "streamd":
         return f"{error.name} is not part of this installation"
-    return f"this needs the package {error.name}: pip install 'streamd[daemon]'"
+    package = (error.name or "").split(".")[0]
+    return f"this needs the package {package}: pip install 'streamd[{_EXTRAS.get(package, 'daemon')}]'"
 
 
 def _exit_code(code: Any) -> int:

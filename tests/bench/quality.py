@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import quality_images
 import quality_scorers
 import quality_screening
 import quality_training
@@ -169,6 +170,7 @@ PARTS: dict[str, Callable[[str], bool]] = {
     "screening": lambda sizes: quality_screening.table(),
     "budget": budget,
     "scorers": lambda sizes: quality_scorers.table() and quality_scorers.again(),
+    "images": quality_images.table,
 }
 
 

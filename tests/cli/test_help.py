@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from streamd.cli import VERBS, main
+from streamd.cli import VERBS, main, verbs
 from streamd.cli.exit_codes import ExitCode
 
 HEAVY = (
@@ -134,3 +134,17 @@ def test_verbs_and_their_options_are_completed():
 
     assert "version" in completed("streamd ver", 1)
     assert "--json" in completed("streamd version --j", 2)
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"), [("sklearn.ensemble", "fit"), ("datasketches", "screen"), ("numba", "daemon")]
+)
+def test_what_is_not_installed_is_named_with_the_extra_that_brings_it(
+    module: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing() -> None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr(verbs, "root", missing)
+    assert verbs.run(["version"]) == 69
+    assert f"needs the package {module.split('.')[0]}: pip install 'streamd[{extra}]'" in capsys.readouterr().err
