@@ -38,9 +38,9 @@ def weights(seed: int = 0) -> bytes:
     return to_bytes(fit(IsolationSettings(trees=30, seed=seed), Table(3000, rows(3000, 0))).fitted)
 
 
-def bundle(folder: Path, seed: int = 0, scored: bool = True) -> Path:
+def bundle(folder: Path, seed: int = 0, scored: bool = True, reference_seed: int = 100) -> Path:
     """A bundle of an isolation forest, or of a profile alone."""
-    reference = Table(2000, rows(2000, 100 + seed))
+    reference = Table(2000, rows(2000, reference_seed))
     write(folder, BundleFolder({}, weights(seed) if scored else None, reference), replace=True)
     return folder
 
@@ -117,12 +117,13 @@ def test_a_restart_anywhere_changes_nothing(tmp_path: Path, cut: int) -> None:
     assert [effect for effect in again if isinstance(effect, Alert)] == alerts
 
 
-def test_another_bundle_under_the_same_name_begins_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("seed", "reference_seed"), [(1, 100), (0, 101)], ids=["weights", "reference"])
+def test_another_bundle_under_the_same_name_begins_anew(tmp_path: Path, seed: int, reference_seed: int) -> None:
     settings = config(bundle(tmp_path / "b"))
     watched = engine(settings)
     watched.step(record(0, rows(700, 1)))
     saved, kept = unpack(pack(watched.snapshot())), watched.kept()
-    changed = engine(config(bundle(tmp_path / "b", seed=1)))
+    changed = engine(config(bundle(tmp_path / "b", seed=seed, reference_seed=reference_seed)))
     changed.restore(saved, kept)
     assert not verdicts(changed.step(record(1, rows(700, 2))), "scorer")  # 700 rows of the window, not 1,400
     assert verdicts(changed.step(record(2, rows(700, 3))), "scorer")
