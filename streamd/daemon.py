@@ -87,7 +87,7 @@ def _reloaded(load: Callable[[], Config], first: Config) -> Config:
     if fixed:
         log.warning("a reload does not change these sections: restart for them", sections=fixed)
     warm_up(config)
-    return config.model_copy(update={name: getattr(first, name) for name in ("kafka", "topics")})
+    return config.model_copy(update={name: getattr(first, name) for name in sections})
 
 
 def _make_topics(config: Config) -> None:

@@ -184,7 +184,7 @@ def run(config: Config, arguments: Sequence[str]) -> int:
     logs.configure(config.log, secrets=config.secrets())
     health = Health()
     workers = [FleetWorker(number) for number in range(config.workers)]
-    app = create_fleet_app(workers, health, config.model_dump(mode="json"), __version__)
+    app = create_fleet_app(workers, health, lambda: config.model_dump(mode="json"), __version__)
     admin = AdminServer(app, config.admin.host, config.admin.port)
     admin.start()
     log.info("streamd starts its workers", version=__version__, workers=len(workers), address=admin.url)

@@ -67,6 +67,14 @@ def build(config: Config, transport: Transport, reload: Callable[[], Config]) ->
     """Everything of one process but its transport. `reload` reads the configuration again; raises ConfigError."""
     registry, board, health = CollectorRegistry(), Board(), Health()
     metrics = Metrics(registry, config.metrics, board)
+    in_force = config
+
+    def reseated() -> Seats:
+        nonlocal in_force
+        reloaded = reload()
+        made = seats(reloaded, transport)  # may refuse it: a bundle that is not there
+        in_force = reloaded
+        return made
 
     def to_records(effects: Iterable[Effect]) -> list[Outgoing]:
         return outgoing(effects, config.topics, config.kafka.group_id)
@@ -79,11 +87,11 @@ def build(config: Config, transport: Transport, reload: Callable[[], Config]) ->
         metrics,
         board,
         health,
-        lambda: seats(reload(), transport),
+        reseated,
         poll_seconds=config.kafka.poll_timeout_ms / 1000,
         on_offset_loss=config.kafka.on_offset_loss,
     )
-    app = create_app(registry, board, health, config.model_dump(mode="json"), __version__)
+    app = create_app(registry, board, health, lambda: in_force.model_dump(mode="json"), __version__)
     return Parts(pump, AdminServer(app, config.admin.host, config.admin.port), health)
 
 

@@ -44,11 +44,77 @@ _START_SECONDS = 10.0
 _STOP_SECONDS = 3.0
 
 
+class Answers:
+    """What every streamd answers, whatever it is asked about: a process, or a parent of many.
+
+    Args:
+        health: what the probes ask; none of it asks the broker.
+        config: gives what is in force; its secrets are masked here once more, by their keys.
+        version: of streamd.
+    """
+
+    def __init__(self, health: Health, config: Callable[[], Mapping[str, Any]], version: str) -> None:
+        self.health = health
+        self._config = config
+        self._version = version
+
+    def livez(self, _request: Request) -> Response:
+        report = self.health.report()
+        return json_response({"live": report.live, "beat_seconds": report.beat_seconds}, 200 if report.live else 503)
+
+    def version(self, _request: Request) -> Response:
+        return json_response({"version": self._version})
+
+    def in_force(self) -> dict[str, Any]:
+        """The configuration, secrets masked."""
+        shown: dict[str, Any] = mask(self._config())
+        return shown
+
+
+class _OfProcess(Answers):
+    """What one process answers. See `create_app`."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        board: Board,
+        health: Health,
+        config: Callable[[], Mapping[str, Any]],
+        version: str,
+    ) -> None:
+        super().__init__(health, config, version)
+        self._registry = registry
+        self._board = board
+
+    def metrics(self, request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(self._registry), media_type=None, headers={"content-type": content_type})
+
+    def readyz(self, _request: Request) -> Response:
+        report = self.health.report()
+        body = {"ready": report.ready, "state": report.state.value, "reasons": list(report.reasons)}
+        return json_response(body, 200 if report.ready else 503)
+
+    def config(self, _request: Request) -> Response:
+        return json_response(self.in_force())
+
+    def streams(self, request: Request) -> Response:
+        try:
+            limit = whole_number(request, "limit", STREAMS_DEFAULT, STREAMS_MAX)
+            offset = whole_number(request, "offset", 0, 2**31)
+        except ValueError as error:
+            return json_response({"error": str(error)}, 400)
+        return json_response(self._board.page(limit, offset, request.query_params.get("search", "")))
+
+    def page(self, _request: Request) -> Response:
+        return HTMLResponse(PAGE, headers=_PAGE_HEADERS)
+
+
 def create_app(
     registry: CollectorRegistry,
     board: Board,
     health: Health,
-    config_json: Callable[[], str] | Mapping[str, Any],
+    config: Callable[[], Mapping[str, Any]],
     version: str,
 ) -> Starlette:
     """The application.
@@ -56,54 +122,22 @@ def create_app(
     Args:
         registry: what `/metrics` shows.
         board: what `/streams` shows.
-        health: what the probes ask; none of it asks the broker.
-        config_json: the effective configuration; its secrets are masked here once more, by their keys.
-        version: of streamd.
+        health, config, version: see `Answers`.
     """
-
-    def metrics(request: Request) -> Response:
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), media_type=None, headers={"content-type": content_type})
-
-    def livez(_request: Request) -> Response:
-        report = health.report()
-        return json_response({"live": report.live, "beat_seconds": report.beat_seconds}, 200 if report.live else 503)
-
-    def readyz(_request: Request) -> Response:
-        report = health.report()
-        body = {"ready": report.ready, "state": report.state.value, "reasons": list(report.reasons)}
-        return json_response(body, 200 if report.ready else 503)
-
-    def version_(_request: Request) -> Response:
-        return json_response({"version": version})
-
-    def config(_request: Request) -> Response:
-        whole = orjson.loads(config_json()) if callable(config_json) else config_json
-        return json_response(mask(whole))
-
-    def streams(request: Request) -> Response:
-        try:
-            limit = whole_number(request, "limit", STREAMS_DEFAULT, STREAMS_MAX)
-            offset = whole_number(request, "offset", 0, 2**31)
-        except ValueError as error:
-            return json_response({"error": str(error)}, 400)
-        return json_response(board.page(limit, offset, request.query_params.get("search", "")))
-
-    def page(_request: Request) -> Response:
-        return HTMLResponse(PAGE, headers=_PAGE_HEADERS)
-
-    handlers = {
-        "/": page,
-        "/metrics": metrics,
-        "/livez": livez,
-        "/readyz": readyz,
-        "/version": version_,
-        "/config": config,
-        "/streams": streams,
-    }
+    answers = _OfProcess(registry, board, health, config, version)
     feed = Feed(board, health)
-    routes = [Route(path, handler) for path, handler in handlers.items()]
-    app = Starlette(routes=[*routes, Route("/events", feed, methods=["GET"])])
+    app = Starlette(
+        routes=[
+            Route("/", answers.page),
+            Route("/metrics", answers.metrics),
+            Route("/livez", answers.livez),
+            Route("/readyz", answers.readyz),
+            Route("/version", answers.version),
+            Route("/config", answers.config),
+            Route("/streams", answers.streams),
+            Route("/events", feed, methods=["GET"]),
+        ]
+    )
     app.state.feed = feed
     return app
 

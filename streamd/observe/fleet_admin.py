@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import html
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -24,14 +24,14 @@ from starlette.routing import Route
 
 from streamd.model import Severity
 from streamd.observe import families
-from streamd.observe.admin import STREAMS_DEFAULT, STREAMS_MAX, json_response, whole_number
+from streamd.observe.admin import STREAMS_DEFAULT, STREAMS_MAX, Answers, json_response, whole_number
 from streamd.observe.exposition import merged
 from streamd.observe.health import Health, State
-from streamd.observe.logs import mask
 from streamd.observe.relay import ask, fetch
 
 _SCRAPE_SECONDS = 5.0  # half of Prometheus' own patience: a worker that hangs must not cost the others' series
 _PROBE_SECONDS = 2.0
+_OF_PARENT = ("workers", "admin")  # sections that each worker has otherwise
 _RANKS = {severity.word: int(severity) for severity in Severity}
 
 
@@ -75,39 +75,32 @@ class _Readiness:
         }
 
 
-def create_fleet_app(
-    workers: Sequence[FleetWorker], health: Health, config: Mapping[str, Any], version: str
-) -> Starlette:
-    """The application.
+class _OfFleet(Answers):
+    """What the parent answers. See `create_fleet_app`."""
 
-    Args:
-        workers: all of them, by number.
-        health: of the parent: its loop beats.
-        config: the effective configuration; its secrets are masked here.
-        version: of streamd.
-    """
+    def __init__(
+        self, workers: Sequence[FleetWorker], health: Health, config: Callable[[], Mapping[str, Any]], version: str
+    ) -> None:
+        super().__init__(health, config, version)
+        self._workers = workers
 
-    async def metrics(request: Request) -> Response:
+    async def metrics(self, request: Request) -> Response:
         accept = request.headers.get("accept", "")
-        answers = await _from_all(workers, "/metrics", {"accept": accept}, _SCRAPE_SECONDS)
+        answers = await _from_all(self._workers, "/metrics", {"accept": accept}, _SCRAPE_SECONDS)
         pages = {worker: body.decode() for worker, (status, body) in answers.items() if status == 200}
         encode, content_type = choose_encoder(accept)
         registry = CollectorRegistry()
-        registry.register(_WorkerSamples([(worker, n in pages) for n, worker in enumerate(workers)]))
+        registry.register(_WorkerSamples([(worker, n in pages) for n, worker in enumerate(self._workers)]))
         own = (None, encode(registry).decode())
-        text = merged([own, *((workers[n].label, page) for n, page in pages.items())])
+        text = merged([own, *((self._workers[n].label, page) for n, page in pages.items())])
         return Response(text, media_type=None, headers={"content-type": content_type})
 
-    def livez(_request: Request) -> Response:
-        report = health.report()
-        return json_response({"live": report.live, "beat_seconds": report.beat_seconds}, 200 if report.live else 503)
-
-    async def readyz(_request: Request) -> Response:
-        of_workers = await _readiness(workers)
+    async def readyz(self, _request: Request) -> Response:
+        of_workers = await _readiness(self._workers)
         others = [r for r in of_workers if r.state != State.RUNNING]
         reasons = [f"worker {r.worker.number}: {reason}" for r in others for reason in r.reasons or (r.state,)]
         state = others[0].state if others else State.RUNNING.value
-        own = health.report()
+        own = self.health.report()
         if own.state is State.DRAINING:
             state, reasons = own.state.value, [*own.reasons, *reasons]
         ready = own.state is not State.DRAINING and all(r.ready for r in of_workers)
@@ -119,20 +112,14 @@ def create_fleet_app(
         }
         return json_response(body, 200 if ready else 503)
 
-    def version_(_request: Request) -> Response:
-        return json_response({"version": version})
-
-    def config_(_request: Request) -> Response:
-        return json_response(mask(config))
-
-    async def streams(request: Request) -> Response:
+    async def streams(self, request: Request) -> Response:
         try:
             limit = whole_number(request, "limit", STREAMS_DEFAULT, STREAMS_MAX)
             offset = whole_number(request, "offset", 0, STREAMS_MAX - limit)  # each worker is asked for all up to here
         except ValueError as error:
             return json_response({"error": str(error)}, 400)
         target = f"/streams?limit={limit + offset}&search={quote(request.query_params.get('search', ''))}"
-        answers = await _from_all(workers, target, {}, _SCRAPE_SECONDS)
+        answers = await _from_all(self._workers, target, {}, _SCRAPE_SECONDS)
         pages = [orjson.loads(body) for status, body in answers.values() if status == 200]
         found = sorted((stream for page in pages for stream in page["streams"]), key=_worst_first)
         return json_response(
@@ -141,32 +128,52 @@ def create_fleet_app(
                 "offset": offset,
                 "limit": limit,
                 "streams": found[offset : offset + limit],
-                "unanswered": [worker.number for n, worker in enumerate(workers) if n not in answers],
+                "unanswered": [worker.number for n, worker in enumerate(self._workers) if n not in answers],
             }
         )
 
-    async def page(_request: Request) -> Response:
-        return HTMLResponse(_page(await _readiness(workers)), headers={"content-security-policy": _PAGE_POLICY})
+    async def config(self, _request: Request) -> Response:
+        """A worker's, for they reload, with what is the parent's own; where none answers, that of the start."""
+        answers = await _from_all(self._workers, "/config", {}, _PROBE_SECONDS)
+        told = [orjson.loads(body) for status, body in answers.values() if status == 200]
+        own = self.in_force()
+        return json_response({**told[0], **{name: own[name] for name in _OF_PARENT}} if told else own)
 
-    async def of_worker(request: Request) -> Response:
+    async def page(self, _request: Request) -> Response:
+        return HTMLResponse(_page(await _readiness(self._workers)), headers={"content-security-policy": _PAGE_POLICY})
+
+    async def of_worker(self, request: Request) -> Response:
         number = request.path_params["number"]
-        url = workers[number].url if number < len(workers) else None
+        url = self._workers[number].url if number < len(self._workers) else None
         if url is None:
-            reason, status = ("is not up", 503) if number < len(workers) else ("is none of ours", 404)
+            reason, status = ("is not up", 503) if number < len(self._workers) else ("is none of ours", 404)
             return json_response({"error": f"worker {number} {reason}"}, status)
         return await _relayed(url, request)
 
-    handlers = {
-        "/": page,
-        "/metrics": metrics,
-        "/livez": livez,
-        "/readyz": readyz,
-        "/version": version_,
-        "/config": config_,
-        "/streams": streams,
-        "/workers/{number:int}/{path:path}": of_worker,
-    }
-    return Starlette(routes=[Route(path, handler) for path, handler in handlers.items()])
+
+def create_fleet_app(
+    workers: Sequence[FleetWorker], health: Health, config: Callable[[], Mapping[str, Any]], version: str
+) -> Starlette:
+    """The application.
+
+    Args:
+        workers: all of them, by number.
+        health: of the parent: its loop beats.
+        config, version: see `Answers`.
+    """
+    answers = _OfFleet(workers, health, config, version)
+    return Starlette(
+        routes=[
+            Route("/", answers.page),
+            Route("/metrics", answers.metrics),
+            Route("/livez", answers.livez),
+            Route("/readyz", answers.readyz),
+            Route("/version", answers.version),
+            Route("/config", answers.config),
+            Route("/streams", answers.streams),
+            Route("/workers/{number:int}/{path:path}", answers.of_worker),
+        ]
+    )
 
 
 async def _from_all(

@@ -22,7 +22,7 @@ def health() -> Health:
 
 @pytest.fixture
 def admin(health: Health, monkeypatch) -> Iterator[AdminServer]:
-    server = AdminServer(create_app(CollectorRegistry(), Board(), health, {}, "0"), "127.0.0.1", 0)
+    server = AdminServer(create_app(CollectorRegistry(), Board(), health, dict, "0"), "127.0.0.1", 0)
     server.start()
     monkeypatch.setenv("STREAMD_ADMIN__HOST", "0.0.0.0")
     monkeypatch.setenv("STREAMD_ADMIN__PORT", str(server.address[1]))

@@ -144,7 +144,7 @@ def test_the_variables_are_settings_and_the_probes_and_prometheus_ask_where_stre
     admin = load(None, set_).config.admin
     (port,) = container()["ports"]
     assert (admin.host, admin.port) == ("0.0.0.0", port["containerPort"])
-    paths = {route.path for route in create_app(CollectorRegistry(), Board(), Health(), {}, "0").routes}  # type: ignore[attr-defined]
+    paths = {route.path for route in create_app(CollectorRegistry(), Board(), Health(), dict, "0").routes}  # type: ignore[attr-defined]
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert container()[probe]["httpGet"]["path"] in paths
         assert container()[probe]["httpGet"]["port"] == port["name"]

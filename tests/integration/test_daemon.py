@@ -191,6 +191,7 @@ def test_sighup_reloads_the_file_and_a_wrong_one_changes_nothing(
     file.write_text("detectors:\n  ks:\n    window_rows: 200\n  autoencoder: null\n")
     os.kill(daemon.pid, signal.SIGHUP)
     daemon.wait(lambda: daemon.metric("streamd_config_reloads_total", outcome="done") == 1)
+    assert orjson.loads(daemon.get("/config")[1])["detectors"]["ks"]["window_rows"] == 200
     send_drift(daemon)
     daemon.wait(lambda: daemon.metric("streamd_batches_judged_total") == 10)
     assert statuses(daemon) == [("firing", "warning"), ("resolved", "warning")]

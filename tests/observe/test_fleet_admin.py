@@ -28,7 +28,8 @@ from streamd.observe.settings import MetricSettings
 
 Make = Callable[..., Any]
 TOPIC = "streamd.features"
-CONFIG = {"workers": 2, "kafka": {"sasl_password": "hunter2"}}
+CONFIG = {"workers": 2, "admin": {"port": 9464}, "kafka": {"sasl_password": "hunter2"}}
+RELOADED = {"workers": 1, "admin": {"port": 0}, "kafka": {"sasl_password": "hunter3"}, "policy": {"mode": "enforce"}}
 
 
 class Worker:
@@ -40,7 +41,7 @@ class Worker:
         self.health.set(State.RUNNING)
         registry = CollectorRegistry()
         self.metrics = Metrics(registry, MetricSettings(), self.board)
-        self.server = serve(create_app(registry, self.board, self.health, {}, "1"), "127.0.0.1", 0)
+        self.server = serve(create_app(registry, self.board, self.health, lambda: RELOADED, "1"), "127.0.0.1", 0)
 
 
 class Fleet:
@@ -51,7 +52,7 @@ class Fleet:
         self.known = [FleetWorker(n, worker.server.url, 100 + n) for n, worker in enumerate(self.workers)]
         self.now = 0.0
         self.health = Health(lambda: self.now)
-        self.app = create_fleet_app(self.known, self.health, CONFIG, "1.2.3")
+        self.app = create_fleet_app(self.known, self.health, lambda: CONFIG, "1.2.3")
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         async def ask() -> httpx.Response:
@@ -171,6 +172,14 @@ def test_the_streams_of_all_come_in_pages_in_the_order_of_one_board(fleet: Fleet
 def test_secrets_are_masked_and_the_version_is_told(fleet: Fleet) -> None:
     assert fleet.get("/config").json()["kafka"] == {"sasl_password": "********"}
     assert fleet.get("/version").json() == {"version": "1.2.3"}
+
+
+def test_the_configuration_is_what_the_workers_have_in_force_since_they_reload(fleet: Fleet) -> None:
+    masked = {"kafka": {"sasl_password": "********"}, "workers": 2, "admin": {"port": 9464}}
+    assert fleet.get("/config").json() == {**masked, "policy": {"mode": "enforce"}}
+    for worker in fleet.known:
+        worker.url = None
+    assert fleet.get("/config").json() == masked
 
 
 def test_the_page_links_each_worker_and_shows_no_markup_of_others(fleet: Fleet) -> None:

@@ -237,7 +237,7 @@ def test_a_daemon_that_ends_is_told_and_its_return_is_seen(page: Chromium, live:
     live.server.stop()
     page.wait("document.getElementById('health').dataset.state === 'lost'")
     assert page.run("document.getElementById('problem').hidden") is False
-    live.server = AdminServer(create_app(CollectorRegistry(), live.board, live.health, {}, "2"), host, port)
+    live.server = AdminServer(create_app(CollectorRegistry(), live.board, live.health, dict, "2"), host, port)
     live.server.start()
     page.wait("document.getElementById('health').dataset.state === 'running'")
     assert page.run("document.getElementById('problem').hidden") is True

@@ -46,7 +46,7 @@ class Live:
         self.engine = PartitionEngine(
             TOPIC, 0, "features", Limits(), EngineSettings(), lambda _: settings, Profiles(), next_offset=0
         )
-        self.app = create_app(CollectorRegistry(), self.board, self.health, {}, "1.2.3")
+        self.app = create_app(CollectorRegistry(), self.board, self.health, dict, "1.2.3")
         self.feed: Feed = self.app.state.feed
         self.server = AdminServer(self.app, "127.0.0.1", 0)
         self._runs = telemetry.engine()
