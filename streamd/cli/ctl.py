@@ -72,27 +72,23 @@ def command(
     that back in force.
     """
     own = {"factor": factor, "min_lr": min_lr, "step": step, "count": count}
-    if action in ("accept", "undo"):
+    if action == "accept" or action == "undo":
         accepting.options_that_say_nothing(action, {"run": run, "expires": expires, "mode": mode, **own})
-        about = action
-        if about == "undo":
+        if action == "undo":
             accepting.options_that_say_nothing(action, {"column": column, "reason": reason})
-        _say(
-            about, _named(stream, "STREAM"), column or [], author, reason, wait, load_config(bootstrap_servers, config)
-        )
+        name = _named(stream, "STREAM")
+        _say(action, name, column or [], author, reason, wait, load_config(bootstrap_servers, config))
         return
     accepting.options_that_say_nothing(action, {"column": column})
     if stream is not None:
         raise typer.BadParameter(f"{action} is for a training run: --run {stream}")
-    run = _named(run, "--run")
-    args = arguments(action, own)
     now_ms = time.time_ns() // 1_000_000
     order = Command(
         id=uuid.uuid4().hex,
         command=action.replace("-", "_"),
         target_kind="run",
-        target=run,
-        args=args,
+        target=_named(run, "--run"),
+        args=arguments(action, own),
         mode=mode or "enforce",
         alert_id="",
         reason=reason or "by hand",
@@ -100,20 +96,22 @@ def command(
         expires_at_ms=now_ms + int(1000 * _seconds(expires or "10m")),
         author=author or getpass.getuser(),
     )
+    _order(action, order, load_config(bootstrap_servers, config), wait)
+
+
+def _order(action: str, order: Command, settings: Config, wait: float) -> None:
+    """Publish the command, and say what the job answers within `wait` seconds; ends with an error unless it obeys."""
     quiet_client()
-    settings = load_config(bootstrap_servers, config)
-    if mode == "shadow" or wait == 0:
+    if order.mode == "shadow" or wait == 0:
         _publish(order, settings)
-        typer.echo(f"{run}: {action} sent" + (" (shadow)" if mode == "shadow" else ""))
+        typer.echo(f"{order.target}: {action} sent" + (" (shadow)" if order.mode == "shadow" else ""))
         return
-    with listening(
-        settings, settings.topics.telemetry
-    ) as answers:  # from before it is sent, so that no answer is missed
+    with listening(settings, settings.topics.telemetry) as answers:  # from before it is sent: no answer is missed
         _publish(order, settings)
         answer = _await(answers, order.id, wait)
     if answer is None:
-        fail(ExitCode.UNAVAILABLE, f"{run}: {action} was sent, and nobody answered within {wait:g} s")
-    sentence = f"{run}: {action} {answer.outcome}" + (f": {answer.detail}" if answer.detail else "")
+        fail(ExitCode.UNAVAILABLE, f"{order.target}: {action} was sent, and nobody answered within {wait:g} s")
+    sentence = f"{order.target}: {action} {answer.outcome}" + (f": {answer.detail}" if answer.detail else "")
     if answer.outcome != "done":
         fail(ExitCode.DATA, sentence)
     typer.echo(sentence)

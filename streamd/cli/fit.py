@@ -77,12 +77,12 @@ def command(
     if topic is None:
         assert data is not None
         rows = from_file(data, _names(columns), _names(exclude) or (), labels, rows_max)
+    elif stream is None:
+        raise typer.BadParameter("--from-topic needs --stream: a topic holds many")
     else:
-        if stream is None:
-            raise typer.BadParameter("--from-topic needs --stream: a topic holds many")
         quiet_client()
-        places = [None if place is None else parse_place(place) for place in (start, end)]
-        rows = from_topic(load_config(bootstrap_servers, config), topic, stream, places[0], places[1], rows_max)
+        first, last = (None if place is None else parse_place(place) for place in (start, end))
+        rows = from_topic(load_config(bootstrap_servers, config), topic, stream, first, last, rows_max)
     try:
         if search:
             settings = _searched(settings, rows)
