@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
-from streamd.fitting.base import Learned, Progress
+from streamd.fitting.base import Learned, Progress, ScorerSettings
 from streamd.fitting.training_settings import TrainedSettings
 from streamd.table import Table
 
@@ -57,6 +57,12 @@ class AdversarialSettings(TrainedSettings):
     @property
     def kind(self) -> str:
         return KIND
+
+    def candidates(self) -> tuple[ScorerSettings, ...]:
+        losses = get_args(type(self).model_fields["loss"].annotation)
+        return self.varied(
+            {"loss": (self.loss, *(each for each in losses if each != self.loss)), "latent": (self.latent, 2, 8)}
+        )
 
     def learn(self, learned: Table, validating: Table, progress: Progress) -> Learned:
         """Play, then teach what scores. A pass is 50 batches drawn at random."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -55,8 +56,18 @@ class ScorerSettings(Settings):
         raise NotImplementedError
 
     def candidates(self) -> tuple[ScorerSettings, ...]:
-        """What `--search` tries: these settings and others near them, the given options kept."""
+        """What `--search` tries: these settings first, then others near them."""
         return (self,)
+
+    def comparable(self) -> ScorerSettings | None:
+        """These settings, their scores on one scale with those of the other candidates: a reconstruction error in
+        the same units. None where there are none, and only labels can tell which is better."""
+        return None
+
+    def varied(self, tried: Mapping[str, tuple[Any, ...]]) -> tuple[ScorerSettings, ...]:
+        """Every combination of these values; an option that was given is kept. Of an option the first is the usual."""
+        free = {name: values for name, values in tried.items() if name not in self.model_fields_set}
+        return tuple(self.model_copy(update=dict(zip(free, each, strict=True))) for each in product(*free.values()))
 
     def learn(self, learned: Table, validating: Table, progress: Progress) -> Learned:
         """Fit to `learned`; `validating` decides when to stop. A pure function: all that is random is seeded.

@@ -48,6 +48,9 @@ class IsolationSettings(ScorerSettings):
     def kind(self) -> str:
         return KIND
 
+    def candidates(self) -> tuple[ScorerSettings, ...]:
+        return self.varied({"rows_per_tree": (self.rows_per_tree, 64, 1024), "inputs_share": (self.inputs_share, 0.5)})
+
     def learn(self, learned: Table, validating: Table, progress: Progress) -> Learned:
         """Nothing has to be stopped, so the validating rows are learned from too."""
         from sklearn.ensemble import IsolationForest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -80,6 +79,11 @@ class RowSettings(ReconstructionSettings):
     """Whether the error of each input is divided by what is usual for it, so that inputs which are always
     reconstructed well count as much as the others."""
 
+    code_within: float | None = Field(default=0.95, gt=0, le=1)
+    """Each number of a row's code is kept in the range that this central share of the learned rows have. A network
+    goes on beyond what it has seen: it would reconstruct a row that is far out, but in a usual direction, as well as
+    any other. None: codes are what they are."""
+
     @model_validator(mode="after")
     def _principal_is_not_bounded(self) -> RowSettings:
         if self.principal is not None and self.output == "sigmoid":
@@ -91,8 +95,10 @@ class RowSettings(ReconstructionSettings):
         tried: dict[str, tuple[Any, ...]] = {"code": (self.code, 2, 8), "outlying": (self.outlying, 10.0)}
         if self.hidden:  # one hidden layer is the code alone
             tried["hidden"] = (self.hidden, (32,))
-        free = {name: values for name, values in tried.items() if name not in self.model_fields_set}
-        return tuple(self.model_copy(update=dict(zip(free, each, strict=True))) for each in product(*free.values()))
+        return self.varied(tried)
+
+    def comparable(self) -> ScorerSettings:
+        return self.model_copy(update={"weighted": False, "code_within": None})
 
     def learn(self, learned: Table, validating: Table, progress: Progress) -> Learned:
         from streamd.fitting.networks_fit import learn_rows  # torch, which the command line need not wait for
@@ -107,6 +113,8 @@ KERAS = {
     "output": "sigmoid",
     "scaling": "minmax",
     "outlying": None,
+    "weighted": False,
+    "code_within": None,
 }
 
 
@@ -116,13 +124,13 @@ class AutoencoderSettings(RowSettings):
     type: Literal["autoencoder"] = "autoencoder"
 
     preset: Literal["keras-32-16-8"] | None = None
-    """`keras-32-16-8`: 32-16-8 and back, ReLU, sigmoid out, min–max scaling, every row learned from."""
+    """`keras-32-16-8`: 32-16-8 and back, ReLU, sigmoid out, min–max scaling, every row learned from, plain errors."""
 
     @model_validator(mode="before")
     @classmethod
     def _of_preset(cls, given: Any) -> Any:
         if isinstance(given, dict) and given.get("preset") == "keras-32-16-8":
-            return {**KERAS, "weighted": False, **given}
+            return {**KERAS, **given}
         return given
 
 
@@ -164,6 +172,12 @@ class ArraySettings(ReconstructionSettings):
 
     code: int = Field(default=32, ge=1)
     """Numbers that a row is squeezed into."""
+
+    def candidates(self) -> tuple[ScorerSettings, ...]:
+        return self.varied({"code": (self.code, self.code // 4, self.code * 2), "outlying": (self.outlying, 10.0)})
+
+    def comparable(self) -> ScorerSettings:
+        return self
 
     def learn(self, learned: Table, validating: Table, progress: Progress) -> Learned:
         from streamd.fitting.networks_fit import learn_arrays  # torch, which the command line need not wait for

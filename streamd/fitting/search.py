@@ -21,8 +21,8 @@ class Tried:
     """One candidate and what it came to.
 
     Attributes:
-        score: with labels the AUROC on rows not learned from; without, minus the mean score of those rows (their
-            reconstruction error), which only candidates of one scale can be compared by.
+        score: with labels the AUROC on rows not learned from; without, minus the mean reconstruction error of those
+            rows: see `ScorerSettings.comparable`.
         spread: the standard error of `score` over the folds.
         precision: with labels the average precision; NaN without.
         size: how many numbers were learned: of equally good ones the smallest is taken.
@@ -44,6 +44,9 @@ def search(settings: ScorerSettings, table: Table, labels: NDArray[np.bool_] | N
     Raises:
         FitError: nothing can be learned from these rows.
     """
+    if labels is None and settings.comparable() is None:
+        kind = settings.model_dump()["type"]
+        raise FitError(f"only labels tell which {kind} is better: name their column with --labels, or search another")
     tried = [_tried(candidate, table, labels) for candidate in settings.candidates()]
     tried.sort(key=lambda each: -each.score)
     best = tried[0]
@@ -69,8 +72,10 @@ def _fold(
     cut = int((1 - VALIDATION_SHARE) * len(rows))
     if not 0 < cut < len(rows):
         raise FitError("there are too few normal rows to try anything on")
-    learned = settings.learn(table.take(rows[:cut]), table.take(rows[cut:]), unwatched)
-    fitted = Fitted(settings.kind, learned.described, learned.tensors, np.empty(0), np.inf, "")
+    compared = settings if labels is not None else settings.comparable()
+    assert compared is not None
+    learned = compared.learn(table.take(rows[:cut]), table.take(rows[cut:]), unwatched)
+    fitted = Fitted(compared.kind, learned.described, learned.tensors, np.empty(0), np.inf, "")
     judged = np.flatnonzero(held_out)
     scores = registry.load(fitted, "cpu").score(table.take(judged)).values
     size = sum(array.size for array in learned.tensors.values())

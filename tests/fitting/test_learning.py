@@ -6,6 +6,8 @@ import pytest
 from streamd.fitting.base import FitError
 from streamd.fitting.isolation import IsolationSettings
 from streamd.fitting.learning import FitOptions, fit
+from streamd.fitting.networks import AutoencoderSettings
+from streamd.fitting.registry import SCORERS
 from streamd.fitting.search import search
 from streamd.fitting.split import split
 from streamd.fitting.thresholds import BestF1Threshold, EvtThreshold, QuantileThreshold
@@ -115,7 +117,46 @@ def test_a_search_takes_the_smallest_of_what_is_as_good_as_the_best() -> None:
     assert tried[0].score > 0.99
     assert tried[0].settings == IsolationSettings(trees=20)
     assert [each.score for each in tried[1:]] == sorted((each.score for each in tried[1:]), reverse=True)
-    assert all(np.isnan(each.precision) for each in search(Tries(), table))
+
+
+def test_without_labels_what_is_compared_is_the_plain_error_of_the_reconstruction() -> None:
+    """Divided by what is usual for each input, as the scorer does, every candidate would come to about 1."""
+
+    class Tries(AutoencoderSettings):
+        def candidates(self) -> tuple[AutoencoderSettings, ...]:
+            return tuple(
+                AutoencoderSettings(hidden=(), code=code, steps_max=steps) for code, steps in ((2, 1), (2, 400))
+            )
+
+    a, b = np.random.default_rng(0).normal(size=(2, 400))
+    tried = search(Tries(), Table(400, {"a": a, "b": b, "sum": a + b, "difference": a - b}))
+    assert all(np.isnan(each.precision) for each in tried)
+    untaught, taught = (next(-each.score for each in tried if each.settings.steps_max == steps) for steps in (1, 400))  # type: ignore[attr-defined]
+    assert taught < untaught / 2
+
+
+def test_without_labels_a_forest_is_not_searched() -> None:
+    with pytest.raises(FitError, match="only labels tell which isolation is better: name their column with --labels"):
+        search(IsolationSettings(), normal(400))
+
+
+@pytest.mark.parametrize("scorer", sorted(set(SCORERS) - {"onnx"}))
+def test_a_search_tries_several_keeps_what_was_given_and_begins_with_the_usual(scorer: str) -> None:
+    settings = SCORERS[scorer]()
+    tried = settings.candidates()
+    assert tried[0] == settings
+    assert len(tried) == len({each.model_dump_json() for each in tried}) >= 3
+    varied = {
+        name for each in tried for name in type(each).model_fields if getattr(each, name) != getattr(settings, name)
+    }
+    for name in varied:
+        kept = SCORERS[scorer](**{name: getattr(settings, name)})
+        assert {getattr(each, name) for each in kept.candidates()} == {getattr(settings, name)}
+
+
+def test_a_search_of_gans_tries_both_losses() -> None:
+    assert {each.loss for each in SCORERS["f-anogan"]().candidates()} == {"bce", "wgan-gp"}  # type: ignore[attr-defined]
+    assert {each.loss for each in SCORERS["wgan-gp"]().candidates()} == {"wgan-gp"}  # type: ignore[attr-defined]
 
 
 def test_the_quantile_is_the_default() -> None:
