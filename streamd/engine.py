@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from difflib import get_close_matches
 from math import isfinite
 from typing import Literal
 
 from streamd.codec.decode import decode
 from streamd.codec.limits import Limits
-from streamd.detectors.base import Detector, DetectorConfig, Readable, Reference, State, is_bundled
+from streamd.detectors.base import Detector, Readable, State, is_bundled
 from streamd.detectors.histogram import Histogram, Pictured
 from streamd.detectors.quality import QualityConfig, no_data_verdict
 from streamd.engine_settings import EngineSettings, StreamSettings
 from streamd.errors import InvalidRecord, Reason, StreamdError
 from streamd.holdings import Holdings, described
 from streamd.incidents import Occasion, crashed, unacknowledged
-from streamd.kept import Kept, fit_key, keep_reference, keep_weights
+from streamd.kept import Kept, keep_reference
 from streamd.model import (
     Acknowledgement,
     BatchJudged,
@@ -44,16 +42,7 @@ from streamd.profiles import Profiles
 from streamd.run import RuleCrashError, Run
 from streamd.snapshots import SavedStream, Snapshots
 from streamd.stream import Stream
-
-
-@dataclass(frozen=True, slots=True)
-class FitJob:
-    """A detector that must be trained before the partition's next record. Its result is a function of these."""
-
-    stream: str
-    detector: str
-    config: DetectorConfig
-    reference: Reference
+from streamd.trainings import FitJob, Trainings
 
 
 class DetectorCrashError(StreamdError):
@@ -99,8 +88,7 @@ class PartitionEngine:
         self._next_offset = next_offset
         self._snapshots = Snapshots()
         self._streams = Holdings(self._made, settings.streams_max, self._snapshots)
-        self._fits: deque[FitJob] = deque()
-        self._fitted_unasked: set[str] = set()
+        self._trainings = Trainings(self._streams, settings.fits_max)
 
     # --- Records ---
 
@@ -110,7 +98,7 @@ class PartitionEngine:
         `shown`: somebody may see the readings. They are left out where they would be hidden at once.
         """
         assert envelope.offset >= self._next_offset, (envelope.offset, self._next_offset)
-        assert not self._fits, "a fit is due before the next record"
+        assert self.fit_wanted is None, "a fit is due before the next record"
         self._next_offset = envelope.offset + 1
         try:
             observation = decode(envelope, self._limits, self._content)
@@ -156,7 +144,7 @@ class PartitionEngine:
         if max(severities, default=Severity.NONE) < Severity.WARNING and stream.learn_first_rows(batch):
             effects += self._reference_taken(stream)
         else:
-            effects += self._train(stream)  # a detector that came with a new configuration
+            effects += self._trainings.queue(stream)  # a detector that came with a new configuration
         self._streams.count(stream)
         return effects
 
@@ -193,11 +181,10 @@ class PartitionEngine:
         return effects
 
     def _end(self, ended: RunEnded, envelope: Envelope) -> list[Effect]:
-        run = self._streams.get(ended.run)
+        run = self._streams.touched(ended.run)
         if run is None:
             return [StreamChanged(ended.run, "ended", "nothing was known of it")]
         assert isinstance(run, Run), ended.run
-        self._snapshots.touch(run)
         occasion = self._occasion(ended.run, ended.event_time_ms, envelope)
         return [*run.end(ended, occasion), StreamChanged(ended.run, "ended", ended.outcome)]
 
@@ -219,24 +206,7 @@ class PartitionEngine:
         effects: list[Effect] = [StreamChanged(stream.name, "reference", detail)]
         if not reference.bundled:
             effects.append(keep_reference(reference))
-        return effects + self._train(stream)
-
-    def _train(self, stream: Stream) -> list[Effect]:
-        """Queue the detectors that must be trained on the stream's reference."""
-        effects: list[Effect] = []
-        for name in stream.untrained():
-            reference, config = stream.reference, stream.settings.detectors[name]
-            assert reference is not None
-            stream.trainings[name] = fit_key(config, reference)
-            self._fitted_unasked.intersection_update(self._streams)  # those that were forgotten count no more
-            if name in stream.settings.unasked and stream.name not in self._fitted_unasked:
-                if len(self._fitted_unasked) >= self._settings.fits_max:
-                    reason = f"{name} is not trained: engine.fits_max = {self._settings.fits_max} streams have one"
-                    effects.append(StreamChanged(stream.name, "not_fitted", f"{reason}; name it in the configuration"))
-                    continue
-                self._fitted_unasked.add(stream.name)
-            self._fits.append(FitJob(stream.name, name, config, reference))
-        return effects
+        return effects + self._trainings.queue(stream)
 
     def _reset(self, reset: Reset, envelope: Envelope) -> list[Effect]:
         stream = self._streams.get(reset.stream)
@@ -271,16 +241,15 @@ class PartitionEngine:
         reference = stream.reference
         assert reference is not None
         self._streams.count(stream, anew=True)
-        told = f"{', '.join(columns)} {reason}: the next {stream.rows_anew} rows become the reference"
+        told = f"{', '.join(columns)} {reason}: {stream.anew_words}"
         alerts = stream.policy.reset(occasion, reason, columns, ended)
         return [*alerts, StreamChanged(stream.name, "reference", told), keep_reference(reference)]
 
     def _undo(self, undo: Undo, envelope: Envelope) -> list[Effect]:
-        stream = self._streams.get(undo.stream)
+        stream = self._streams.touched(undo.stream)
         if stream is None:
             raise self._unknown(undo.stream)
         assert isinstance(stream, Stream), undo.stream
-        self._snapshots.touch(stream)
         if not stream.undo():
             raise InvalidRecord(Reason.REFUSED, f"nothing to undo: no earlier reference of {undo.stream!r} is known")
         self._streams.count(stream, anew=True)
@@ -295,9 +264,7 @@ class PartitionEngine:
         return InvalidRecord(Reason.REFUSED, f"there is no stream {name!r} here{hint}")
 
     def _acknowledge(self, answer: Acknowledgement) -> list[Effect]:
-        stream = self._streams.get(answer.stream)
-        if stream is not None:
-            self._snapshots.touch(stream)
+        stream = self._streams.touched(answer.stream)
         expected = stream is not None and stream.policy.acknowledge(answer.command_id)
         detail = f"command {answer.command_id} {answer.outcome}{'' if expected else ' (nobody waited for it)'}"
         return [StreamChanged(answer.stream, "acknowledged", f"{detail} {answer.detail}".rstrip(), answer.outcome)]
@@ -357,23 +324,11 @@ class PartitionEngine:
     @property
     def fit_wanted(self) -> FitJob | None:
         """What must be trained before the next record, if anything: then call `fitted`."""
-        return self._fits[0] if self._fits else None
+        return self._trainings.wanted
 
     def fitted(self, weights: bytes | None, problem: str = "") -> list[Effect]:
         """Take the result of `fit_wanted`: the weights, or None and the `problem` that the data has."""
-        job = self._fits.popleft()
-        stream = self._streams.get(job.stream)
-        assert isinstance(stream, Stream), job.stream
-        self._snapshots.touch(stream)
-        if weights is None:
-            return [StreamChanged(job.stream, "not_fitted", f"{job.detector} could not learn: {problem}")]
-        learned = stream.build(job.detector, job.config, weights)
-        self._streams.count(stream, anew=True)
-        detail = f"{job.detector}: {job.config.about(weights)}"
-        return [
-            StreamChanged(job.stream, "fitted" if learned else "not_fitted", detail),
-            keep_weights(job.config, job.reference, weights),
-        ]
+        return self._trainings.done(weights, problem)
 
     # --- Snapshots ---
 
@@ -399,8 +354,8 @@ class PartitionEngine:
         return self._snapshots.under_way
 
     def _head(self) -> State:
-        assert not self._fits, "a fit is due before a snapshot"
-        return {"next_offset": self._next_offset, "fitted_unasked": sorted(self._fitted_unasked)}
+        assert self.fit_wanted is None, "a fit is due before a snapshot"
+        return {"next_offset": self._next_offset, "fitted_unasked": self._trainings.snapshot()}
 
     def kept(self) -> Kept:
         """What `restore` will want beside the snapshot, of all streams."""
@@ -420,7 +375,7 @@ class PartitionEngine:
         """
         problems = []
         self._next_offset = state["next_offset"]
-        self._fitted_unasked = set(state["fitted_unasked"])
+        self._trainings.restore(state["fitted_unasked"])
         for saved in state["streams"]:
             name = saved["name"]
             key = saved["reference"]
@@ -438,7 +393,7 @@ class PartitionEngine:
         for name, stream in self._streams.items():
             what = StreamChanged(name, "seen", "restored")
             if isinstance(stream, Stream) and stream.reference is not None:
-                what = StreamChanged(name, "reference", described(stream.reference))
+                what = StreamChanged(name, "reference", described(stream.reference) + stream.season_words())
             effects += [what, *stream.policy.open_alerts()]
         return effects
 

@@ -73,6 +73,13 @@ class Holdings(Mapping[str, Stream | Run]):
             effects.append(StreamChanged(name, "reference", described(stream.reference)))
         return stream, effects
 
+    def touched(self, name: str) -> Stream | Run | None:
+        """The one of that name, if it is held, to be changed."""
+        stream = self._held.get(name)
+        if stream is not None:
+            self._snapshots.touch(stream)
+        return stream
+
     def begin(self, name: str) -> Stream | Run:
         """A new one of that name."""
         stream = self._held[name] = self._make(name)

@@ -12,13 +12,14 @@ from typing import Literal
 import structlog
 
 from streamd.detectors.base import DetectorConfig, Reference
-from streamd.engine import DetectorCrashError, FitJob
+from streamd.engine import DetectorCrashError
 from streamd.errors import ConfigError
 from streamd.model import Effect
 from streamd.observe.board import Board
 from streamd.observe.health import Health
 from streamd.observe.metrics import Metrics
 from streamd.seats import Restored, Seat, Seats
+from streamd.trainings import FitJob
 from streamd.transport.base import Assigned, Partition, Polled, Revoked, Transport
 from streamd.worker import Worker
 
