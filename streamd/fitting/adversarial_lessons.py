@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
@@ -144,7 +145,7 @@ class VaeGanLesson:
         self.rows = PASS_STEPS * room.batch_rows
         self._room = room
         self._encoder, self._generator, self._comparison = encoder, generator, comparison
-        self._discriminator = comparison.discriminator
+        self._discriminator = cast(Discriminator, comparison.discriminator)  # here it is learning, so a module
         self._divergence_weight, self._adversarial_weight = divergence_weight, adversarial_weight
         self._autoencoder = [room.optimiser(encoder), room.optimiser(generator)]
         self._critic = room.optimiser(self._discriminator, room.game.betas)

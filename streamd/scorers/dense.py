@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -100,11 +101,12 @@ class DenseAutoencoder:
         from streamd.scorers.ferry import Ferry
 
         self._ferry = Ferry(device, rows_axis=1, rows_max=ROWS_MAX)
-        self._layers = [
+        there = [
             (torch.tensor(matrix, device=self.device), torch.tensor(biases[:, None], device=self.device))
             for matrix, biases in layers
         ]
-        self._activations = activations or usual_activations(len(layers))
+        # Not a method: the ferry holds on to what it has captured, and would keep all of this alive.
+        self._outputs = partial(reconstruct, there, activations=activations or usual_activations(len(layers)))
         self._weights = np.ones(len(layers[-1][1]), dtype=np.float32) if weights is None else weights
 
     @property
@@ -131,6 +133,3 @@ class DenseAutoencoder:
         means = np.empty(inputs.shape[1])
         kernels.squared_errors(inputs, squared, self._weights, means)
         return squared, means
-
-    def _outputs(self, inputs: torch.Tensor) -> torch.Tensor:
-        return reconstruct(self._layers, inputs, self._activations)

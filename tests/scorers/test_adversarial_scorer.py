@@ -5,13 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pretended_cuda import PretendedCuda
 
 from streamd.scorers.adversarial.architecture import Architecture, Family
 from streamd.scorers.adversarial.convolutional import halvings
-from streamd.scorers.adversarial.layers import Linear
-from streamd.scorers.adversarial.scorer import Method
+from streamd.scorers.adversarial.layers import Dense, Discriminator, Linear, Trunk, plain, plain_discriminator
+from streamd.scorers.adversarial.scorer import AdversarialScorer, Method
 from streamd.scorers.arrays import ArrayTransform, Reads
+from streamd.scorers.ferry import Ferry
 from streamd.scorers.fitted import Fitted, from_bytes, to_bytes
+from streamd.scorers.lanes import PLAIN_RUNS, CudaLane
 from streamd.scorers.registry import load
 from streamd.scorers.transform import Transform
 from streamd.table import Table
@@ -100,6 +103,42 @@ def test_a_single_output_is_that_of_a_plain_product() -> None:
     weights, x = rng.normal(size=(1, 5)).astype(np.float32), rng.normal(size=(5, 9)).astype(np.float32)
     layer.load_state_dict({"weight": torch.from_numpy(weights), "bias": torch.tensor([0.25])})
     np.testing.assert_allclose(layer(torch.from_numpy(x)).detach(), weights @ x + 0.25, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [(13, 8, 8, 4), (1, 8, 1), (5, 1, 1, 2), (4, 3)])
+@pytest.mark.parametrize("count", [2, 7, 256])
+def test_without_modules_dense_layers_give_the_same_numbers(sizes: tuple[int, ...], count: int) -> None:
+    rng = np.random.default_rng(0)
+    network, judging = Dense(sizes), Discriminator(Trunk(sizes))
+    for each in (network, judging):
+        weights = random_weights(each, "of", rng)
+        each.load_state_dict({name.removeprefix("of."): torch.from_numpy(tensor) for name, tensor in weights.items()})
+    rows = torch.from_numpy(rng.normal(size=(sizes[0], count)).astype(np.float32))
+    before = rows.clone()
+    assert torch.equal(plain(network)(rows), network(rows))
+    assert torch.equal(plain_discriminator(judging)(rows), judging(rows))
+    assert torch.equal(plain_discriminator(judging).features(rows), judging.features(rows))
+    assert torch.equal(rows, before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "method"),
+    [*((family, method) for family in SHAPES for method in ("encoder", "discriminator")), ("dense", "search")],
+)
+def test_streams_and_graphs_change_no_digit_of_a_score(family: Family, method: Method) -> None:
+    fitted, cuda = made(family, method), PretendedCuda()
+    plainly, by_streams = load(fitted, "cpu"), load(fitted, "cpu")
+    assert isinstance(by_streams, AdversarialScorer)
+    by_streams._ferry = Ferry("cpu", -1, 16, lane=CudaLane(torch.device("cpu"), cuda))
+    table = table_of(fitted, 100)
+    for batch in range(PLAIN_RUNS + 2):
+        taken = table.take(np.arange(batch, batch + 40))  # three parts, the last filled up
+        with cuda:
+            values = by_streams.score(taken).values
+        assert values.tolist() == plainly.score(taken).values.tolist()
+    assert cuda.races == []
+    assert "computing: replays" in cuda.log
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -5,8 +5,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from pretended_cuda import PretendedCuda
 
 from streamd.scorers.dense import SLOPE, DenseAutoencoder, Layer, layer_widths
+from streamd.scorers.ferry import Ferry
+from streamd.scorers.lanes import CudaLane
 
 
 def layers(inputs: int, seed: int = 0) -> list[Layer]:
@@ -49,6 +52,21 @@ def test_the_input_is_left_as_it_was() -> None:
     before = x.copy()
     DenseAutoencoder(layers(5), "cpu").errors(x)
     np.testing.assert_array_equal(x, before)
+
+
+def test_errors_that_came_by_streams_and_graphs_are_the_same_and_stay() -> None:
+    cuda = PretendedCuda()
+    plainly, by_streams = DenseAutoencoder(layers(12), "cpu"), DenseAutoencoder(layers(12), "cpu")
+    by_streams._ferry = Ferry("cpu", 1, 64, lane=CudaLane(torch.device("cpu"), cuda))
+    x = rows(12, 300)
+    batches = [np.ascontiguousarray(x[:, i : i + count]) for i, count in enumerate([60, 60, 60, 60, 1, 200, 60])]
+    with cuda:
+        kept = [by_streams.errors(batch) for batch in batches]
+    for batch, (squared, errors) in zip(batches, kept, strict=True):
+        expected = plainly.errors(batch)
+        assert (squared.tolist(), errors.tolist()) == (expected[0].tolist(), expected[1].tolist())
+    assert "computing: replays" in cuda.log
+    assert cuda.races == []
 
 
 def test_cuda_that_is_not_there_is_refused_when_it_is_asked_for() -> None:

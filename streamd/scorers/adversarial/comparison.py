@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import nn
 
-from streamd.scorers.adversarial.layers import Discriminator
+from streamd.scorers.adversarial.layers import Discriminating, Network
 
 Norm = Literal["l1", "l2"]
 DECAYS = (0.9, 0.999)  # of Adam's two moving averages, and
@@ -39,7 +38,7 @@ class Comparison:
         alpha: weight of the feature distance; the discriminator is not asked where it is 0.
     """
 
-    discriminator: Discriminator
+    discriminator: Discriminating
     norm: Norm
     alpha: float
 
@@ -57,17 +56,19 @@ class Comparison:
     ) -> torch.Tensor:
         """(rows,) scores. `features` are those of `rows`, where they are known."""
         residuals = self.residuals(rows, generated)
-        share = rows.new_full((len(residuals),), 1 / len(residuals))
+        count = residuals.shape[0]
+        share = rows.new_full((count,), 1 / count)
         if not self.alpha:
             return weighted_sums(share, residuals)
         known = self.discriminator.features(rows) if features is None else features
         apart = (known - self.discriminator.features(generated)).square()
-        weights = torch.cat([share, rows.new_full((len(apart),), self.alpha / len(apart))])
+        count = apart.shape[0]
+        weights = torch.cat([share, rows.new_full((count,), self.alpha / count)])
         return weighted_sums(weights, torch.cat([residuals, apart]))
 
 
 def search(
-    generator: nn.Module, comparison: Comparison, rows: torch.Tensor, starts: torch.Tensor, steps: int, step_size: float
+    generator: Network, comparison: Comparison, rows: torch.Tensor, starts: torch.Tensor, steps: int, step_size: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The generated row nearest to each of `rows`: gradient descent in the latent space (AnoGAN).
 

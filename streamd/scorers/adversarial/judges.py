@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import nn
 
 from streamd.scorers.adversarial.comparison import Comparison, search
-from streamd.scorers.adversarial.layers import Discriminator
+from streamd.scorers.adversarial.layers import Discriminating, Network
+
+HIDDEN_ROWS = 4096  # of one pass of an explanation: the memory that it takes has a bound
 
 
 class Judge(Protocol):
@@ -19,7 +20,32 @@ class Judge(Protocol):
         """(inputs, rows) → (rows,), the higher the stranger."""
 
     def shares(self, rows: torch.Tensor) -> torch.Tensor:
-        """(inputs, rows) → (inputs, rows): what each input adds to the score."""
+        """(inputs, rows) → (inputs, rows): what each input adds to the score, 0 or more."""
+
+
+def falls(score: Network, generated: Network, rows: torch.Tensor) -> torch.Tensor:
+    """(inputs, rows): how far the score falls when one input is replaced by what should be there, 0 or more.
+
+    What should be there is what is generated where this one input is hidden, that is 0, its mean: an input that is
+    far out also spoils what is generated of all the others, so what is left of a row as it is would blame them too.
+
+    Args:
+        score: (inputs, n) → (n,).
+        generated: (inputs, n) → (inputs, n), in their place.
+    """
+    inputs, count = rows.shape
+    scores = score(rows)
+    found = []
+    most = max(1, HIDDEN_ROWS // count)
+    for first in range(0, inputs, most):
+        copies = min(most, inputs - first)
+        changed = rows[:, None].repeat(1, copies, 1)  # (inputs, copies, rows): in each copy, one input changes
+        places = changed[first : first + copies].diagonal(dim1=0, dim2=1)  # (rows, copies)
+        places.zero_()
+        again = generated(changed.flatten(1)).view_as(changed)
+        places.copy_(again[first : first + copies].diagonal(dim1=0, dim2=1))
+        found.append(scores - score(changed.flatten(1)).view(copies, count))
+    return torch.cat(found).clamp_(min=0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +55,8 @@ class EncoderJudge:
     The encoder may give more numbers than the generator takes: a VAE's variances, which are not looked at.
     """
 
-    encoder: nn.Module
-    generator: nn.Module
+    encoder: Network
+    generator: Network
     comparison: Comparison
     latent: int
 
@@ -38,7 +64,7 @@ class EncoderJudge:
         return self.comparison(rows, self._generated(rows))
 
     def shares(self, rows: torch.Tensor) -> torch.Tensor:
-        return self.comparison.residuals(rows, self._generated(rows))
+        return falls(self.score, self._generated, rows)
 
     def _generated(self, rows: torch.Tensor) -> torch.Tensor:
         generated: torch.Tensor = self.generator(self.encoder(rows)[: self.latent])
@@ -49,7 +75,7 @@ class EncoderJudge:
 class SearchJudge:
     """AnoGAN: a row against the nearest one that a search of the latent space finds. See `comparison.search`."""
 
-    generator: nn.Module
+    generator: Network
     comparison: Comparison
     starts: torch.Tensor
     steps: int
@@ -59,7 +85,10 @@ class SearchJudge:
         return self._found(rows)[0]
 
     def shares(self, rows: torch.Tensor) -> torch.Tensor:
-        return self.comparison.residuals(rows, self.generator(self._found(rows)[1]))
+        return falls(self.score, self._generated, rows)
+
+    def _generated(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.generator(self._found(rows)[1])
 
     def _found(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.inference_mode(False), torch.no_grad():  # in inference mode there is no slope to go down
@@ -73,7 +102,7 @@ class SearchJudge:
 class DiscriminatorJudge:
     """How little the discriminator takes a row for real."""
 
-    discriminator: Discriminator
+    discriminator: Discriminating
 
     def score(self, rows: torch.Tensor) -> torch.Tensor:
         judged: torch.Tensor = self.discriminator(rows)

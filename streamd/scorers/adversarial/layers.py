@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 SLOPE = 0.2  # of the leaky rectifier below zero, as in DCGAN
+Network = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Linear(nn.Module):
@@ -63,6 +64,8 @@ class Headed(nn.Module):
 class Dense(Headed):
     """(sizes[0], rows) → (sizes[-1], rows)."""
 
+    trunk: Trunk
+
     def __init__(self, sizes: Sequence[int]) -> None:
         super().__init__(Trunk(sizes[:-1]), sizes[-1])
 
@@ -83,3 +86,62 @@ class Discriminator(Headed):
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         return self.judged(self.features(rows))
+
+
+class Discriminating(Protocol):
+    """A discriminator as those who ask it see it. See `Discriminator`."""
+
+    def features(self, rows: torch.Tensor) -> torch.Tensor: ...
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor: ...
+
+
+class Plain:
+    """What dense layers make of rows, bit for bit, without a module around each: a third of a small batch's time.
+
+    Args:
+        layers: whose weights stay as they are now.
+        rectified: how many of them, from the first, end in a leaky rectifier.
+    """
+
+    def __init__(self, layers: Iterable[Linear], rectified: int) -> None:
+        self._layers = [
+            (weight.repeat(2, 1) if len(weight) == 1 else weight, layer.bias.detach()[:, None], len(weight) == 1)
+            for layer in layers
+            for weight in (layer.weight.detach(),)
+        ]
+        self._rectified = rectified
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        for i, (weight, bias, single) in enumerate(self._layers):
+            rows = torch.addmm(bias, weight, rows)
+            if single:
+                rows = rows[:1]  # made twice: see `Linear`
+            if i < self._rectified:
+                functional.leaky_relu(rows, SLOPE, inplace=True)
+        return rows
+
+
+class PlainDiscriminator:
+    """A discriminator of dense layers. See `Plain`."""
+
+    def __init__(self, discriminator: Discriminator, trunk: Trunk) -> None:
+        self.features: Network = Plain(cast(Iterable[Linear], trunk.layers), len(trunk.layers))
+        self._head = Plain([discriminator.head], 0)
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        return self._head(self.features(rows))[0]
+
+
+def plain(network: nn.Module) -> Network:
+    """The network without modules where it is of dense layers, else as it is."""
+    if not isinstance(network, Dense):
+        return network
+    layers = cast(Iterable[Linear], network.trunk.layers)
+    return Plain([*layers, network.head], len(network.trunk.layers))
+
+
+def plain_discriminator(discriminator: Discriminator) -> Discriminating:
+    """See `plain`."""
+    trunk = discriminator.trunk
+    return PlainDiscriminator(discriminator, trunk) if isinstance(trunk, Trunk) else discriminator

@@ -13,10 +13,11 @@ from torch import nn
 from streamd.scorers.adversarial.architecture import Architecture
 from streamd.scorers.adversarial.comparison import Comparison
 from streamd.scorers.adversarial.judges import DiscriminatorJudge, EncoderJudge, Judge, SearchJudge
-from streamd.scorers.adversarial.layers import Discriminator
+from streamd.scorers.adversarial.layers import Discriminating, plain, plain_discriminator
 from streamd.scorers.arrays import ArrayTransform
-from streamd.scorers.ferry import Ferry, Forward
+from streamd.scorers.ferry import Ferry
 from streamd.scorers.fitted import Fitted
+from streamd.scorers.lanes import Forward
 from streamd.scorers.registry import Device
 from streamd.scorers.transform import Inputs, Transform
 from streamd.table import FloatArray, Table
@@ -67,20 +68,14 @@ class AdversarialScorer:
         return AdversarialScores(self, inputs, values)
 
     def shares(self, inputs: Inputs) -> FloatArray:
-        """(inputs, rows) → (features, rows): see `base.Scores.explain`."""
-        shares = self._asked(self._judge.shares, inputs).astype(np.float64).reshape(inputs.shape)
+        """(inputs, rows) → (features, rows): see `base.Scores.explain`. Images and windows have but one feature."""
         if isinstance(self._transform, ArrayTransform):
-            summed: FloatArray = shares.sum(axis=0, keepdims=True)
-            return summed
-        return self._transform.by_feature(shares)
+            return np.ones((1, inputs.shape[1]))
+        return self._transform.by_feature(self._asked(self._judge.shares, inputs).reshape(inputs.shape))
 
     def _asked(self, question: Forward, inputs: Inputs) -> NDArray[np.float32]:
-        """What the judge says of (inputs, rows). A single row is sent twice: see `layers.Linear`."""
-        rows = inputs.shape[1]
-        if not rows:
-            return np.empty(0, np.float32)
-        sent = np.ascontiguousarray(inputs if rows > 1 else np.repeat(inputs, 2, axis=1))
-        return self._ferry.carry(question, sent)[..., :rows]
+        """What the judge says of (inputs, rows)."""
+        return self._ferry.carry(question, np.ascontiguousarray(inputs)) if inputs.shape[1] else np.empty(0, np.float32)
 
 
 def flat_inputs(transform: AnyTransform, table: Table) -> Inputs:
@@ -116,18 +111,19 @@ def _judge(
     described: Mapping[str, Any], architecture: Architecture, tensors: Mapping[str, NDArray[Any]], device: torch.device
 ) -> Judge:
     method: Method = described["method"]
-    discriminator: Discriminator = _filled(architecture.discriminator, "discriminator", tensors, device)
+    taught = _filled(architecture.discriminator, "discriminator", tensors, device)
+    discriminator: Discriminating = plain_discriminator(taught)
     if method == "discriminator":
         return DiscriminatorJudge(discriminator)
     comparison = Comparison(discriminator, described["norm"], described["alpha"])
-    generator = _filled(architecture.generator, "generator", tensors, device)
+    generator = plain(_filled(architecture.generator, "generator", tensors, device))
     if method == "search":
         starts = torch.tensor(tensors["starts"], device=device)
         if starts.ndim != 2 or len(starts) != architecture.latent:
             raise ValueError(f"its search begins at {tuple(starts.shape)}, its generator takes {architecture.latent}")
         return SearchJudge(generator, comparison, starts, described["steps"], described["step_size"])
     if method == "encoder":
-        encoder = _filled(lambda: architecture.encoder(described["codes"]), "encoder", tensors, device)
+        encoder = plain(_filled(lambda: architecture.encoder(described["codes"]), "encoder", tensors, device))
         return EncoderJudge(encoder, generator, comparison, architecture.latent)
     raise ValueError(f"rows cannot be scored by {method!r}")
 
