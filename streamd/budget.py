@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import BeforeValidator, WithJsonSchema
 
 from streamd.detectors.base import State
@@ -157,8 +158,9 @@ class Budget:
             return None
         self._told = True
         return (
-            f"event time stands still at {self._now_ms} ms over {self._still} judgements: no false alarms are earned, "
-            "and only ever smaller p-values are loud; look at `ts` of what is sent"
+            f"event time has not gone beyond {np.datetime64(self._now_ms, 'ms')}Z in {self._still} judgements, "
+            "it stands or runs backwards: no false alarms are earned, and only ever smaller p-values are loud; "
+            "look at `ts` of what is sent"
         )
 
     def snapshot(self) -> State:

@@ -23,8 +23,12 @@ from streamd.model import Alert, BatchJudged, Effect, Severity, Verdict
 from streamd.scorers.tail import RATE_MAX, fit_tail
 from streamd.settings import Settings
 
+TIGHT = "too tight"
 LOOSER = 0.8
 """A threshold is called too loose when this share of it would still hold: less is not worth a change."""
+
+OWN_OPTIONS = {"t": "past_effect_threshold", "new_category": "new_effect_threshold"}
+"""The thresholds of tests that a detector makes beside its first, where it has such an option."""
 
 ZERO_SEEN = 3.0
 """Where none was seen in a time, no more than this many are to be expected in it (95 %, exactly 2.996)."""
@@ -193,6 +197,27 @@ def poisson_range(mean: float) -> tuple[int, int]:
 # --- What the thresholds could be -----------------------------------------------------------------
 
 
+def advised(past: Past, settings: StreamSettings) -> tuple[tuple[Advice, ...], tuple[str, ...]]:
+    """Other thresholds for a stream's judges, and sentences about those that need one and get none.
+
+    Two judges may share an option (`ks` of features and of predictions): it is loosened as far as the one that needs
+    most, and tightened only where the past bounds both.
+    """
+    options: dict[tuple[str, tuple[str, ...] | None], list[Advice | str | None]] = {}
+    for judge in past.judges.values():
+        config = settings.detectors.get(judge.detector)
+        if judge.effects and config is not None:
+            path = threshold_path(config, judge.test)
+            options.setdefault((judge.detector, path), []).append(advise(past, judge, settings))
+    advice, troubles = [], []
+    for said in options.values():
+        offers = [each for each in said if isinstance(each, Advice)]
+        troubles += [each for each in said if isinstance(each, str)]
+        if offers and (len(offers) == len(said) or any(each.word == TIGHT for each in offers)):
+            advice.append(max(offers, key=lambda each: each.value))
+    return tuple(advice), tuple(troubles)
+
+
 def advise(past: Past, judge: Judge, settings: StreamSettings) -> Advice | str | None:
     """Another threshold for the judge, where the past shows that its own is too tight or too loose.
 
@@ -223,7 +248,7 @@ def advise(past: Past, judge: Judge, settings: StreamSettings) -> Advice | str |
             or None
         )
     value = None if interval[1] is None else _rounded_up(interval[1])
-    word = "too tight" if tight else "too loose"
+    word = TIGHT if tight else "too loose"
     fits = value is not None and (value > judge.threshold if tight else value < LOOSER * judge.threshold)
     if value is None or not fits or not _accepted(config, path, value):
         return (
@@ -235,11 +260,11 @@ def advise(past: Past, judge: Judge, settings: StreamSettings) -> Advice | str |
 def threshold_path(config: DetectorConfig, test: str) -> tuple[str, ...] | None:
     """Where in a detector's Config the effect threshold of one of its tests is."""
     fields = type(config).model_fields
+    if (own := OWN_OPTIONS.get(test)) in fields:
+        return (own,)
     if "effect_threshold" in fields:
         return ("effect_threshold",)
-    if test == "ks_2samp" and "judge" in fields:
-        return ("judge", "effect_threshold")
-    return ("past_effect_threshold",) if test == "t" and "past_effect_threshold" in fields else None
+    return ("judge", "effect_threshold") if test == "ks_2samp" and "judge" in fields else None
 
 
 def _accepted(config: DetectorConfig, path: tuple[str, ...], value: float) -> bool:

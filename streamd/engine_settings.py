@@ -54,9 +54,10 @@ class ReferenceSettings(Settings):
     that the judges keep; more of them only help the detectors that train."""
 
     season: Literal["24h", "7d"] | None = None
-    """Compare like with like: numeric columns in `ks`, `iqr` and `zscore` with the reference's rows of the same hour of
-    the day, or of the week. The first rows then are as many as two whole seasons have; reference batches need the
-    `ts` of their rows. `streamd calibrate` says where there is a season; null: none."""
+    """Compare like with like: what comes with the reference's rows of the same hour of the day (UTC), or of the week.
+    All do but `cardinality`, which counts over a whole day, and `river` on entropies; hours of which there are
+    fewer than 20 rows are not compared. The first rows then span two whole seasons; reference batches need the `ts` of
+    their rows, of one hour each. `streamd calibrate` says where there is a season; null: none."""
 
     rows_max: int = Field(default=500_000, ge=10)
     """Rows of one reference. More are refused as `too_many_rows`: a reference is held in memory."""

@@ -46,7 +46,8 @@ class FeatureBatch:
     offset: int
     table: Table
     ids: tuple[str, ...] | None = None  # one per row, come back in alerts
-    phase: int | None = None  # of the season, where the values are those of an average time: see streamd.seasons
+    phase: int | None = None  # of the season, where there is one: see streamd.seasons
+    phase_rows: int = 0  # of the reference in that phase; 0: there is no season
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,10 +61,8 @@ class ReferencePart:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Forget the stream's reference and state; of some `columns` alone where it names any.
-
-    What a person asks for, who is its `author`, can be undone; a reset without one leaves nothing behind.
-    """
+    """Forget the stream's reference and state; of some `columns` alone where it names any. What a person asks for, who
+    is its `author`, can be undone; a reset without one leaves nothing behind."""
 
     stream: str
     event_time_ms: int

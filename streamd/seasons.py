@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import ceil
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamd.model import FeatureBatch
-from streamd.table import PHASE_ROWS_MIN, FloatArray, Table
+from streamd.table import PHASE_ROWS_MIN, FloatArray, Predictions, Table
 
 HOUR_MS = 3_600_000
 SEASONS_MS = {"24h": 24 * HOUR_MS, "7d": 7 * 24 * HOUR_MS}
@@ -20,6 +22,7 @@ FILLED_MIN = 0.8  # of a repetition's bins must have data, or it is left out
 BINS = {"24h": 24, "7d": 42}  # hours of a day; four hours of a week
 REPETITIONS_MAX = 60  # the last ones: more make it slow, and no surer
 _SHIFTS = 1999  # p-values down to 1/2000
+_SHIFTS_MAX = 400_000  # 2,000 columns
 _P_MAX = 0.01
 
 
@@ -56,12 +59,17 @@ def find_season(times_ms: NDArray[np.int64], means: FloatArray, columns: tuple[s
     found: Season | None = None
     for length in ("24h", "7d"):
         binned = [_repetitions(times_ms, column, length, found is not None) for column in means.T]
-        judged = [_judged(each) if len(each) >= SEASONS_MIN else (0.0, 1.0) for each in binned]
-        p_values = [p * len(columns) * len(SEASONS_MS) for _, p in judged]
-        best = int(np.lexsort((-np.array([r for r, _ in judged]), np.array(p_values)))[0]) if judged else 0
-        if judged and p_values[best] <= max(_P_MAX, len(columns) * len(SEASONS_MS) / (_SHIFTS + 1)):
-            correlation = judged[best][0]
-            found = Season(length, columns[best], correlation, min(p_values[best], 1.0), len(binned[best]))
+        judged = [_judged(each, _SHIFTS) if len(each) >= SEASONS_MIN else (0.0, 1.0) for each in binned]
+        if not judged:
+            continue
+        tests = len(columns) * len(SEASONS_MS)
+        best = int(np.lexsort((-np.array([r for r, _ in judged]), np.array([p for _, p in judged])))[0])
+        correlation, p_value = judged[best]
+        needed = ceil(tests / _P_MAX)  # shifts, where many columns are judged
+        if p_value <= 1 / (_SHIFTS + 1) and needed > _SHIFTS + 1:
+            correlation, p_value = _judged(binned[best], min(needed, _SHIFTS_MAX))
+        if p_value * tests <= _P_MAX:
+            found = Season(length, columns[best], correlation, p_value * tests, len(binned[best]))
     return found
 
 
@@ -92,21 +100,24 @@ def _repetitions(times_ms: NDArray[np.int64], values: FloatArray, length: str, w
     return filled
 
 
-def _judged(vectors: FloatArray) -> tuple[float, float]:
-    """The mean correlation of one repetition with the next, and the p-value of their likeness."""
+def _judged(vectors: FloatArray, shifts: int) -> tuple[float, float]:
+    """The mean correlation of one repetition with the next, and the p-value of their likeness by so many `shifts`."""
     norms = np.linalg.norm(vectors, axis=1)
     if (norms == 0).any():
         return 0.0, 1.0
     unit = vectors / norms[:, None]
     correlation = float((unit[1:] * unit[:-1]).sum(axis=1).mean())
     rows, bins = unit.shape
-    turned = np.random.default_rng(0).integers(bins, size=(_SHIFTS, rows))
-    places = (np.arange(bins) + turned[:, :, None]) % bins  # (shifts, repetitions, bins)
-    sums = np.zeros((_SHIFTS, bins))
-    for row in range(rows):
-        sums += unit[row][places[:, row]]
-    as_long = np.count_nonzero((sums**2).sum(axis=1) >= (unit.sum(axis=0) ** 2).sum() * (1 - 1e-9))
-    return correlation, (1 + as_long) / (1 + _SHIFTS)
+    rng, as_long, length = np.random.default_rng(0), 0, (unit.sum(axis=0) ** 2).sum() * (1 - 1e-9)
+    for first in range(0, shifts, _SHIFTS):
+        count = min(_SHIFTS, shifts - first)
+        turned = rng.integers(bins, size=(count, rows))
+        places = (np.arange(bins) + turned[:, :, None]) % bins  # (shifts, repetitions, bins)
+        sums = np.zeros((count, bins))
+        for row in range(rows):
+            sums += unit[row][places[:, row]]
+        as_long += int(np.count_nonzero((sums**2).sum(axis=1) >= length))
+    return correlation, (1 + as_long) / (1 + shifts)
 
 
 # --- Like with like -------------------------------------------------------------------------------
@@ -114,69 +125,168 @@ def _judged(vectors: FloatArray) -> tuple[float, float]:
 PHASES = {"24h": 24, "7d": 168}  # hours
 POINTS_MAX = 512  # of a distribution function that are kept: 8 KB a column and phase
 SEASONS_LEARNED = 2  # of a stream's first rows: in one, the hour and that day's weather are the same thing
+GOLDEN = (5**0.5 - 1) / 2  # its multiples fill [0, 1) evenly, however many there are (Weyl)
+_TURN = 2**20  # multiples are of numbers under this: of larger ones too few digits are left after the point
 
 
 class LikeWithLike:
-    """What a value would be at an average time: as far up in the whole reference as it is among those of its phase.
+    """The reference of a stream by phase of the season, and batches with the values of an average time.
 
-        value ──F of its phase──▶ share of the phase's rows below it ──F⁻¹ of all──▶ value at an average time
-
-    So all phases have the whole reference's distribution, in its own units, and a window of whatever phases is compared
-    with the mixture of them. What lies beyond all values of its phase lies as far beyond all values. Both
-    distribution functions are drawn through the middle of each step. Immutable, shared.
+    Columns are told as ByPhase says, those of the predictions as well. Immutable, shared.
 
     Args:
         length: of the season, `24h` or `7d`.
         table: the reference, with the times of its rows.
+
+    Attributes:
+        phases: (rows,) of each row of the reference.
+        phase_rows: (phases,) how many rows each has.
+        reference_table: the reference with the values of an average time.
     """
 
     def __init__(self, length: str, table: Table) -> None:
         assert table.times_ms is not None, length
         self.length = length
-        self._width_ms = SEASONS_MS[length] // PHASES[length]
-        phases = self.phases = ((table.times_ms // self._width_ms) % PHASES[length]).astype(np.intp)
+        phases = self.phases = phases_of(table.times_ms, length)
         self.phase_rows = np.bincount(phases, minlength=PHASES[length]).astype(np.int64)
-        self._whole = {name: _steps(column) for name, column in table.numeric.items()}
-        self._phases = [
-            {name: _steps(column[phases == phase]) for name, column in table.numeric.items()}
-            for phase in range(PHASES[length])
-        ]
-        numeric = {name: column.copy() for name, column in table.numeric.items()}
-        for phase in np.flatnonzero(self.phase_rows).tolist():
-            rows = np.flatnonzero(phases == phase)
-            for name, column in numeric.items():
-                column[rows] = self._value(name, column[rows], phase)
-        self.reference_table = replace(table, numeric=numeric, times_ms=None, _matrices={})
+        count, predictions = PHASES[length], table.predictions
+        self._columns = {name: ByPhase(column, phases, count) for name, column in table.numeric.items()}
+        self._predicted = None if predictions is None else (predictions.kind, predictions.values.shape[1])
+        self._classes = [] if predictions is None else [ByPhase(each, phases, count) for each in predictions.values.T]
+        numeric = {name: self._columns[name].told(column, phases) for name, column in table.numeric.items()}
+        if predictions is not None:
+            told = [scale.told(each, phases) for scale, each in zip(self._classes, predictions.values.T, strict=True)]
+            predictions = Predictions(predictions.kind, _rows_of(told, table.rows))
+        self.reference_table = replace(table, numeric=numeric, predictions=predictions, times_ms=None, _matrices={})
 
     @property
     def covered(self) -> int:
         """Phases of which there are rows enough."""
         return int(np.count_nonzero(self.phase_rows >= PHASE_ROWS_MIN))
 
+    def dated(self, batch: FeatureBatch) -> FeatureBatch:
+        """The batch with its phase."""
+        phase = int(phases_of(np.array([batch.event_time_ms]), self.length)[0])
+        return replace(batch, phase=phase, phase_rows=int(self.phase_rows[phase]))
+
     def adjusted(self, batch: FeatureBatch) -> FeatureBatch:
-        """The batch with the values of an average time; columns that the reference lacks stay as they are."""
-        phase = int(batch.event_time_ms // self._width_ms) % PHASES[self.length]
+        """The batch with its phase and the values of an average time; what the reference lacks stays as it is."""
+        batch = self.dated(batch)
+        phase, table, predictions = batch.phase, batch.table, batch.table.predictions
+        assert phase is not None
         numeric = {
-            name: self._value(name, column, phase) if name in self._whole else column
-            for name, column in batch.table.numeric.items()
+            name: self._columns[name](column, phase, batch.offset) if name in self._columns else column
+            for name, column in table.numeric.items()
         }
-        return replace(batch, table=replace(batch.table, numeric=numeric, _matrices={}), phase=phase)
+        if predictions is not None and (predictions.kind, predictions.values.shape[1]) == self._predicted:
+            pairs = zip(self._classes, predictions.values.T, strict=True)
+            told = [scale(each, phase, batch.offset) for scale, each in pairs]
+            predictions = Predictions(predictions.kind, _rows_of(told, table.rows))
+        return replace(batch, table=replace(table, numeric=numeric, predictions=predictions, _matrices={}))
 
-    def _value(self, name: str, values: FloatArray, phase: int) -> FloatArray:
-        own, own_shares = self._phases[phase][name]
-        whole, shares = self._whole[name]
-        if len(own) == 0 or self.phase_rows[phase] < PHASE_ROWS_MIN:
+
+class ByPhase:
+    """What a value would be at an average time: as far up in the whole reference as it is among those of its phase.
+
+        value ──F of its phase──▶ share of the phase's rows below it ──F⁻¹ of all──▶ value at an average time
+
+    So all phases have the whole reference's distribution, in its own units, and a window of whatever phases is compared
+    with the mixture of them. What lies beyond all values of its phase lies as far beyond all values. Both
+    distribution functions are drawn through the middle of each step; a value that many rows of the phase share stands
+    for a whole step, over which the rows that have it are spread evenly by their numbers. Immutable, shared.
+
+    Args:
+        values: (rows,) of the reference; NaN and infinities count for nothing.
+        phases: (rows,) of these rows.
+        count: how many phases there are.
+
+    Attributes:
+        rows: (phases,) values of each phase. With fewer than PHASE_ROWS_MIN nothing is known of it, and told is NaN.
+    """
+
+    def __init__(self, values: FloatArray, phases: NDArray[np.intp], count: int) -> None:
+        known = np.isfinite(values)
+        self.rows = np.bincount(phases[known], minlength=count)
+        self._whole = _Steps.of(values[known])
+        self._phases = tuple(
+            _Steps.of(values[known & (phases == phase)]) if self.rows[phase] >= PHASE_ROWS_MIN else None
+            for phase in range(count)
+        )
+
+    def __call__(self, values: FloatArray, phase: int, number: int) -> FloatArray:
+        """The values (rows,) of that phase as they would be at an average time.
+
+        Args:
+            number: of the first row; rows of one value are spread by theirs.
+        """
+        return self._told(values, phase, number + np.arange(len(values)))
+
+    def told(self, values: FloatArray, phases: NDArray[np.intp]) -> FloatArray:
+        """Likewise for rows of many `phases` (rows,), numbered from 0."""
+        told = np.full(len(values), np.nan)
+        for phase in np.unique(phases).tolist():
+            rows = np.flatnonzero(phases == phase)
+            told[rows] = self._told(values[rows], phase, rows)
+        return told
+
+    @property
+    def nbytes(self) -> int:
+        """Memory in bytes."""
+        return self.rows.nbytes + sum(steps.nbytes for steps in (self._whole, *self._phases) if steps is not None)
+
+    def _told(self, values: FloatArray, phase: int, numbers: NDArray[np.intp]) -> FloatArray:
+        own = self._phases[phase]
+        if own is None:
             return np.full(len(values), np.nan)
-        inside = np.clip(values, own[0], own[-1])
+        inside = np.clip(values, own.values[0], own.values[-1])
         beyond = np.where(values == inside, 0.0, values - inside)
-        return np.asarray(np.interp(np.interp(inside, own, own_shares), shares, whole) + beyond)
+        shares = np.interp(inside, own.values, own.shares)
+        if len(own.heights):
+            place = np.minimum(np.searchsorted(own.values, inside), len(own.values) - 1)
+            spread = np.where(beyond == 0.0, (numbers % _TURN) * GOLDEN % 1.0 - 0.5, 0.5 * np.sign(beyond))
+            shares += np.where(own.values[place] == inside, own.heights[place], 0.0) * spread
+        return np.asarray(np.interp(shares, self._whole.shares, self._whole.values) + beyond)
 
 
-def _steps(column: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Distinct finite values, rising, and for each the share of rows below it, with half of its own."""
-    values, counts = np.unique(column[np.isfinite(column)], return_counts=True)
-    shares = (np.cumsum(counts) - 0.5 * counts) / max(counts.sum(), 1)
-    if len(values) > POINTS_MAX:
-        kept = np.linspace(0, len(values) - 1, POINTS_MAX).round().astype(np.intp)
-        values, shares = values[kept], shares[kept]
-    return values, shares
+class _Steps(NamedTuple):
+    """A distribution function: distinct values, rising; for each the share of rows below it, with half of its own;
+    and the share of its own where rows share it (else 0), nothing where no two rows share any."""
+
+    values: FloatArray
+    shares: FloatArray
+    heights: FloatArray
+
+    @classmethod
+    def of(cls, values: FloatArray) -> _Steps:
+        distinct, counts = np.unique(values, return_counts=True)
+        below = np.cumsum(counts)
+        rows = max(len(values), 1)
+        shares = (below - 0.5 * counts) / rows
+        heights = np.where(counts > 1, counts / rows, 0.0)
+        if len(distinct) > POINTS_MAX:  # evenly by rows: what many share is never left out
+            ranks = np.linspace(1, rows, POINTS_MAX).round()
+            kept = np.unique(np.searchsorted(below, ranks))
+            distinct, shares, heights = distinct[kept], shares[kept], heights[kept]
+        return cls(distinct, shares, heights if heights.any() else np.empty(0))
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in self)
+
+
+def phases_of(times_ms: NDArray[np.int64], length: str) -> NDArray[np.intp]:
+    """The phase of each time in a season of that length."""
+    width_ms = SEASONS_MS[length] // PHASES[length]
+    return ((times_ms // width_ms) % PHASES[length]).astype(np.intp)
+
+
+def phase_doubt(shares: FloatArray, phase_rows: NDArray[np.int64]) -> float:
+    """What the phases' own distributions, known from so many rows each, add to the variance of a mean of rows that have
+    these `shares` (phases,) in them, in units of the variance of one row: Σ share² / rows."""
+    known = (shares > 0) & (phase_rows > 0)
+    return float((shares[known] ** 2 / phase_rows[known]).sum())
+
+
+def _rows_of(columns: list[FloatArray], rows: int) -> FloatArray:
+    """(rows, columns), such that its transpose is contiguous: the judges want it by columns."""
+    return np.array(columns).reshape(len(columns), rows).T

@@ -17,7 +17,7 @@ from streamd.kept import Kept, config_key, fit_key
 from streamd.model import FeatureBatch, ReferencePart
 from streamd.policy import Policy
 from streamd.profiles import Profiles
-from streamd.seasons import PHASES, SEASONS_LEARNED, SEASONS_MS, LikeWithLike
+from streamd.seasons import PHASES, SEASONS_LEARNED, SEASONS_MS, LikeWithLike, phases_of
 from streamd.table import PHASE_ROWS_MIN, Table, beside, concatenate
 
 EARLIER_MAX = 3
@@ -184,8 +184,8 @@ class Stream:
         whole = replace(batch, table=batch.table.without(self.anew)) if self.anew else batch
         if self._season is None:
             return lambda name: whole
-        adjusted = self._season.adjusted(whole)
-        return lambda name: adjusted if self.settings.detectors[name].seasonal else whole
+        seen = {None: whole, "phases": self._season.dated(whole), "values": self._season.adjusted(whole)}
+        return lambda name: seen[self.settings.detectors[name].seasonal]
 
     def season_words(self) -> str:
         """What a person should know of the season, as the end of a sentence; nothing where none is configured."""
@@ -195,11 +195,13 @@ class Stream:
         if self._season is None:
             return f"; no season of {season}: the reference's rows have no times"
         covered, phases = self._season.covered, PHASES[season]
+        unable = ", ".join(name for name, config in self.settings.detectors.items() if config.seasonal is None)
+        words = f"; season {season}{unable and f', which {unable} cannot see'}"
         if covered == phases:
-            return f"; season {season}"
+            return words
         return (
-            f"; season {season}: {covered} of {phases} hours have {PHASE_ROWS_MIN} rows or more, numeric values of the "
-            "others are not compared; send a reference over whole seasons, each part with its own ts"
+            f"{words}: {covered} of {phases} hours have {PHASE_ROWS_MIN} rows or more, values of the others are not "
+            "compared; send a reference over whole seasons, each part with its own ts"
         )
 
     def _learn_anew(self, batch: FeatureBatch) -> bool:
@@ -209,12 +211,26 @@ class Stream:
         table = self._timed(batch).only(self.anew)
         if not table.rows or not table.names:
             return False
-        first.offer(concatenate([table]))  # a copy, as above
-        if first.rows < self.rows_anew:
+        kept = first.offer(concatenate([table]))  # a copy, as above
+        if not kept or first.rows < self.rows_anew or (self._season is not None and not self._seasons_learned(first)):
             return False
         columns, self.anew, self._first = self.anew, (), Collection()
-        self._change(beside(self.reference.table, concatenate(list(first.tables.values()))), columns)
+        self._change(self._beside(self.reference.table, concatenate(list(first.tables.values()))), columns)
         return True
+
+    def _beside(self, table: Table, columns: Table) -> Table:
+        """The reference with those columns; where there is a season each hour with what they had in that hour."""
+        season = self.settings.reference.season
+        if season is None or table.times_ms is None or columns.times_ms is None:
+            return beside(table, columns)
+        return beside(table, columns, phases_of(table.times_ms, season), phases_of(columns.times_ms, season))
+
+    @property
+    def anew_words(self) -> str:
+        """What becomes the reference of the columns that begin anew."""
+        season = self.settings.reference.season
+        over = "" if season is None or self._season is None else f", over {SEASONS_LEARNED} x {season} at least,"
+        return f"the next {self.rows_anew} rows{over} become the reference"
 
     @property
     def rows_anew(self) -> int:
@@ -258,9 +274,8 @@ class Stream:
         reference = self.reference
         if config.seasonal and self._season is not None:
             key = f"{reference.sha256}-{self._season.length}"
-            reference = Reference(
-                self._season.reference_table, key, reference.source, self._season.phases, self._season.phase_rows
-            )
+            table = self._season.reference_table if config.seasonal == "values" else reference.table
+            reference = Reference(table, key, reference.source, self._season.phases, self._season.phase_rows)
         profile = self._profiles.profile(config, reference, scorer, sha256)
         built = {**self.detectors, name: config.build(name, profile)}
         self.detectors = {key: built[key] for key in self.settings.detectors if key in built}
@@ -335,11 +350,13 @@ class Stream:
                 self.detectors[name].restore(saved["state"])
 
     def _key(self, config: DetectorConfig) -> str:
-        """Equal where state may be taken up again: for the same options, and the same weights."""
-        bundle = self.settings.bundle
+        """Equal where state may be taken up again: for the same options, season and weights."""
+        bundle, key = self.settings.bundle, config_key(config)
+        if config.seasonal and self._season is not None:
+            key += f"/{self._season.length}"
         if not config.from_bundle or bundle is None or bundle.weights is None:
-            return config_key(config)
-        return f"{config_key(config)}/{hashlib.sha256(bundle.weights).hexdigest()}"
+            return key
+        return f"{key}/{hashlib.sha256(bundle.weights).hexdigest()}"
 
 
 def _table_nbytes(table: Table) -> int:

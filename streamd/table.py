@@ -198,10 +198,31 @@ def concatenate(tables: Sequence[Table]) -> Table:
     return Table(rows, numeric, nulls, categorical, arrays, predictions, times_ms=times_ms)
 
 
-def beside(table: Table, other: Table) -> Table:
+def beside(
+    table: Table, other: Table, phases: NDArray[np.intp] | None = None, other_phases: NDArray[np.intp] | None = None
+) -> Table:
     """The columns of `table`, and those of `other` stretched or thinned to as many rows: each of its rows is repeated
-    in its place, so that they depend on each other as much as there are fewer of them (τ grows by as much)."""
-    stretched = other.take(np.arange(table.rows) * other.rows // table.rows)
+    in its place, so that they depend on each other as much as there are fewer of them (τ grows by as much).
+
+    With the phases of a season, of the rows of both, those of each phase are put beside rows of that phase; where
+    `other` has none, its values are missing.
+    """
+    if phases is None or other_phases is None:
+        return _joined(table, other.take(np.arange(table.rows) * other.rows // table.rows))
+    places = np.full(table.rows, other.rows)  # the row after the last is one of nothing
+    for phase in np.unique(other_phases).tolist():
+        rows, given = np.flatnonzero(phases == phase), np.flatnonzero(other_phases == phase)
+        places[rows] = given[np.arange(len(rows)) * len(given) // max(len(rows), 1)]
+    nothing = Table(
+        1,
+        {name: np.full(1, np.nan) for name in other.numeric},
+        categorical={name: Categorical(np.full(1, MISSING_CODE, np.int32), ()) for name in other.categorical},
+        arrays={name: np.full((1, *array.shape[1:]), np.nan) for name, array in other.arrays.items()},
+    )
+    return _joined(table, concatenate([replace(other, predictions=None), nothing]).take(places))
+
+
+def _joined(table: Table, stretched: Table) -> Table:
     return replace(
         table,
         numeric={**table.numeric, **stretched.numeric},

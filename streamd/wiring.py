@@ -104,10 +104,16 @@ def warm_up(config: Config) -> None:
 
     kernels.warm_up()
     kernels_columns.warm_up()
-    if any(detector.needs_fit for _, settings in config.settings_by_rule for detector in settings.detectors.values()):
+    if any(_computes(settings) for _, settings in config.settings_by_rule):
         import torch
 
         torch.set_num_threads(1)  # one process a core; and the same sums in the same order on every machine
+
+
+def _computes(settings: StreamSettings) -> bool:
+    """Whether a network may run on the stream: one that is trained, or a bundle's."""
+    trained = any(detector.needs_fit for detector in settings.detectors.values())
+    return trained or settings.reference.bundle is not None
 
 
 def trainer() -> Fit:

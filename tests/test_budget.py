@@ -135,7 +135,7 @@ def test_a_clock_that_stands_still_is_told_once_until_it_moves() -> None:
         paid(budget, 7)
         told.append(budget.stopped())
     (sentence,) = [each for each in told if each]
-    assert sentence.startswith("event time stands still at 7 ms over 1000 judgements")
+    assert sentence.startswith("event time has not gone beyond 1970-01-01T00:00:00.007Z in 1000 judgements, it stands")
     paid(budget, *[8] * STILL_MIN)
     assert budget.stopped() is not None
 

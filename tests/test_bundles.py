@@ -1,18 +1,17 @@
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from bundles import bundle, rows
 
 from streamd.codec.encode import encode_features
 from streamd.config import Config
 from streamd.engine import PartitionEngine
 from streamd.errors import ConfigError
 from streamd.fitting.folder import BundleFolder, write
-from streamd.fitting.isolation import IsolationSettings
 from streamd.fitting.learning import fit
 from streamd.fitting.registry import SCORERS
 from streamd.model import Alert, BatchJudged, Effect, Envelope, Keep, StreamChanged, Verdict
@@ -20,29 +19,10 @@ from streamd.scorers.fitted import to_bytes
 from streamd.state import pack, unpack
 from streamd.table import Table
 from streamd.transport.base import Partition
-from streamd.wiring import engine_factory
+from streamd.wiring import engine_factory, warm_up
 
 TOPIC = "streamd.features"
 T0 = 1_700_000_000_000
-
-
-def rows(count: int, seed: int, shift: float = 0.0) -> dict[str, np.ndarray]:
-    """Two columns that go together, until `shift` moves the second away from the first."""
-    generator = np.random.default_rng(seed)
-    first = generator.normal(size=count)
-    return {"age": first, "income": first + shift + 0.1 * generator.normal(size=count)}
-
-
-@cache
-def weights(seed: int = 0) -> bytes:
-    return to_bytes(fit(IsolationSettings(trees=30, seed=seed), Table(3000, rows(3000, 0))).fitted)
-
-
-def bundle(folder: Path, seed: int = 0, scored: bool = True, reference_seed: int = 100) -> Path:
-    """A bundle of an isolation forest, or of a profile alone."""
-    reference = Table(2000, rows(2000, reference_seed))
-    write(folder, BundleFolder({}, weights(seed) if scored else None, reference), replace=True)
-    return folder
 
 
 def config(folder: Path, **more: object) -> Config:
@@ -175,6 +155,16 @@ def test_what_cannot_be_used_stops_the_start_with_a_sentence(tmp_path: Path) -> 
         engine(Config.model_validate({"detectors": {"scorer": {}}}))
     with pytest.raises(ConfigError, match=r"and .* has none"):
         engine(config(bundle(tmp_path / "profile", scored=False), detectors={"forest": {"type": "scorer"}}))
+
+
+def test_a_bundle_s_network_runs_on_one_thread_where_no_other_is_trained(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        warm_up(config(bundle(tmp_path / "b"), detectors={"autoencoder": None}))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="what is asked for is here")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from streamd.calibration import Advice, Calibration, advise, expected, overrides, poisson_range
+from streamd.calibration import Advice, Calibration, advise, advised, expected, overrides, poisson_range, threshold_path
 from streamd.config import Config
 from streamd.engine_settings import StreamSettings
 from streamd.model import BatchJudged, Kind, Severity, Verdict, Window
@@ -48,7 +48,7 @@ def past_of(effects: Any, opened: int = 0) -> Calibration:
     return calibration
 
 
-def advised(calibration: Calibration, settings: StreamSettings = SETTINGS) -> Advice | str | None:
+def advice_of(calibration: Calibration, settings: StreamSettings = SETTINGS) -> Advice | str | None:
     past = calibration.pasts["s"]
     return advise(past, past.judges["ks/features/ks_2samp"], settings)
 
@@ -76,7 +76,7 @@ def test_the_range_is_the_middle_95_percent_of_poisson(mean: float) -> None:
 def test_a_threshold_far_over_all_healthy_effects_is_too_loose_and_the_offer_holds() -> None:
     """The effects' own distribution is the oracle: the offer is over its quantile, and not far over."""
     effects = stats.halfnorm(scale=0.02).rvs(2000, random_state=0)
-    advice = advised(past_of(effects))
+    advice = advice_of(past_of(effects))
     assert isinstance(advice, Advice)
     assert (advice.word, advice.path) == ("too loose", ("effect_threshold",))
     exact = stats.halfnorm(scale=0.02).ppf(1 - advice.rate)
@@ -91,17 +91,46 @@ def test_a_threshold_far_over_all_healthy_effects_is_too_loose_and_the_offer_hol
 
 def test_a_threshold_that_alarms_too_often_is_too_tight() -> None:
     effects = stats.halfnorm(scale=0.08).rvs(2000, random_state=0)
-    advice = advised(past_of(effects, opened=9))
+    advice = advice_of(past_of(effects, opened=9))
     assert isinstance(advice, Advice)
     assert (advice.word, advice.value > 0.25) == ("too tight", True)
 
 
 def test_a_past_too_short_for_a_tail_gives_no_threshold_and_says_so_where_one_is_needed() -> None:
-    assert advised(past_of(np.linspace(0.01, 0.02, 30))) is None
-    told = advised(past_of(np.linspace(0.1, 0.3, 30), opened=9))
+    assert advice_of(past_of(np.linspace(0.01, 0.02, 30))) is None
+    told = advice_of(past_of(np.linspace(0.1, 0.3, 30), opened=9))
     assert isinstance(told, str)
     assert "30 judgements say as much as" in told
     assert "50 are needed" in told
+
+
+def both_kinds(features: float, predictions: float) -> Calibration:
+    """`ks` of features and of predictions, whose healthy effects are that large."""
+    calibration, rng = Calibration(), np.random.default_rng(0)
+    for place, (one, other) in enumerate(np.abs(rng.normal(size=(2000, 2)))):
+        calibration.observe([judged(place, features * one)], 1e-3)
+        calibration.observe([judged(place, predictions * other, kind=Kind.PREDICTIONS)], 1e-3)
+    return calibration
+
+
+def test_a_threshold_that_two_judges_share_fits_both() -> None:
+    """The larger offer, whichever comes first; none where one of them needs what there is."""
+    for features, predictions in ((0.01, 0.03), (0.03, 0.01)):
+        past = both_kinds(features, predictions).pasts["s"]
+        ([advice], troubles) = advised(past, SETTINGS)
+        assert troubles == ()
+        assert advice.value > max(max(judge.effects) for judge in past.judges.values()) * 0.8
+    assert advised(both_kinds(0.01, 0.06).pasts["s"], SETTINGS) == ((), ())
+
+
+def test_each_test_of_a_detector_has_its_own_threshold() -> None:
+    detectors = SETTINGS.detectors
+    assert threshold_path(detectors["chi2"], "chi2") == ("effect_threshold",)
+    assert threshold_path(detectors["chi2"], "new_category") == ("new_effect_threshold",)
+    assert threshold_path(detectors["entropy"], "t") == ("past_effect_threshold",)
+    assert threshold_path(detectors["entropy"], "ks_2samp") == ("judge", "effect_threshold")
+    assert threshold_path(detectors["zscore"], "t") == ("effect_threshold",)
+    assert threshold_path(detectors["quality"], "binomial") is None
 
 
 def test_a_rule_without_p_values_is_promised_nothing() -> None:

@@ -47,3 +47,18 @@ def test_a_past_too_short_or_too_thin_has_none() -> None:
     assert find_season(T0 + hours[::3] * HOUR_MS, daily[::3], ("a",)) is None
     assert season_of(np.full((24 * 14, 1), np.nan)) is None
     assert season_of(np.ones((24 * 14, 1))) is None
+
+
+@pytest.mark.slow
+def test_among_many_columns_a_season_is_seen_and_chance_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By 19 turns first, of which some column is always the best: what decides are as many as so many columns want."""
+    monkeypatch.setattr("streamd.seasons._SHIFTS", 19)
+    times_ms = T0 + np.arange(24 * 14) * HOUR_MS
+    names = tuple(f"c{i}" for i in range(60))
+    past = wandering(24 * 14, 0.9, 0, columns=60)
+    assert find_season(times_ms, past, names) is None
+    past[:, 37] += 2.0 * np.sin(2 * np.pi * np.arange(24 * 14) / 24)
+    found = find_season(times_ms, past, names)
+    assert found is not None
+    assert (found.length, found.column) == ("24h", "c37")
+    assert found.p_value <= 0.01

@@ -11,7 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamd.dataset import DataFileError, arrow_batches, arrow_count, choose, first_line, open_arrow
+from streamd.client.arguments import parts_of
+from streamd.dataset import (
+    READ_ROWS,
+    DataFileError,
+    arrow_batches,
+    arrow_count,
+    choose,
+    first_line,
+    open_arrow,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +79,29 @@ class DataFile:
         for table in arrow_batches(self._path, self._dataset, self._read, rows):
             yield self._batch(table)
 
+    def parts(self, rows: int) -> tuple[int, Iterator[Batch]]:
+        """The rows as the parts of a reference, `rows` in one at most, and how many parts.
+
+        With a time column they are in the order of time, and of one hour each: a season is learned by it. For that
+        the file is held in memory, as the reference will be.
+
+        Raises:
+            DataFileError: as for the file; a row has no time; there are more parts than the daemon takes.
+        """
+        column = self._columns.time
+        if column is None:
+            return len(parts_of(self.count(), rows, None)), self.batches(rows)
+        table = pa.concat_tables(arrow_batches(self._path, self._dataset, self._read, READ_ROWS))
+        times = self._times(table.column(column))
+        if times.null_count:
+            row = pc.index(pc.is_null(times), True).as_py()
+            raise DataFileError(f"{self._path}: row {row} has no {column!r}; a reference wants the time of every row")
+        order = np.argsort(times.to_numpy(), kind="stable")
+        if (np.diff(order) < 0).any():
+            table = table.unify_dictionaries().take(order)
+        parts = parts_of(table.num_rows, rows, np.sort(times.to_numpy()).tolist())
+        return len(parts), (self._batch(table.slice(first, last - first)) for first, last in parts)
+
     def _batch(self, table: pa.Table) -> Batch:
         columns = self._columns
         probabilities = self._matrix(table, columns.probabilities)
@@ -110,7 +142,12 @@ class DataFile:
         return column.to_numpy() if numeric and column.null_count == 0 else column.to_pylist()
 
     def _time(self, column: pa.ChunkedArray) -> int | None:
-        """When the batch was complete: its latest time, epoch milliseconds. Times without a zone are taken as UTC."""
+        """When the batch was complete: its latest time, epoch milliseconds."""
+        latest = pc.max(self._times(column)).as_py()
+        return None if latest is None else int(latest)
+
+    def _times(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Epoch milliseconds. Times without a zone are taken as UTC."""
         try:
             if pa.types.is_string(column.type):
                 column = column.cast(pa.timestamp("ms", tz="UTC"))
@@ -127,8 +164,7 @@ class DataFile:
             raise DataFileError(
                 f"{self._path}: column {self._columns.time!r} is not a time: {first_line(error)}"
             ) from error
-        latest = pc.max(column).as_py()
-        return None if latest is None else int(latest)
+        return column
 
 
 def _is_feature(kind: pa.DataType) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
@@ -24,6 +24,11 @@ from streamd.errors import InvalidRecord
 from streamd.model import DeadLetter, Envelope, FeatureBatch
 from streamd.replay import Replay, Tally
 from streamd.wiring import engine_factory, trainer, warm_up
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_CLASSES_MAX = 32  # of a model with many, so many are looked at: their seasons are those of its entropy
 
 
 def command(
@@ -80,7 +85,7 @@ def command(
 
 
 class Means:
-    """The batch means of one stream's numeric columns, for its season."""
+    """The batch means of one stream's numeric columns and predictions, for its season."""
 
     def __init__(self) -> None:
         self.times_ms: list[int] = []
@@ -89,7 +94,7 @@ class Means:
     def add(self, batch: FeatureBatch) -> None:
         import numpy as np
 
-        for name, values in batch.table.numeric.items():
+        for name, values in _columns(batch).items():
             known = values[np.isfinite(values)]
             before = self.columns.setdefault(name, [float("nan")] * len(self.times_ms))
             before.append(float(known.mean()) if len(known) else float("nan"))
@@ -97,6 +102,17 @@ class Means:
         for each in self.columns.values():
             if len(each) < len(self.times_ms):
                 each.append(float("nan"))
+
+
+def _columns(batch: FeatureBatch) -> dict[str, NDArray[Any]]:
+    """What may have a season: numbers, predictions by class, and how sure the model is."""
+    table, columns = batch.table, dict(batch.table.numeric)
+    if table.predictions is not None:
+        from streamd.scorers.entropy import softmax_entropy
+
+        columns["the predictions' entropy"] = softmax_entropy(table.predictions.values, table.predictions.kind)
+        columns |= dict(zip(table.prediction_names()[:_CLASSES_MAX], table.predictions.values.T, strict=False))
+    return columns
 
 
 def _found(source: Source, config: Config, *, shown: bool) -> list[report.Found]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from streamd.budget import START_MS, per_ms
-from streamd.calibration import ZERO_SEEN, Advice, Judge, Past, advise, expected, opened, overrides, poisson_range
+from streamd.calibration import ZERO_SEEN, Advice, Judge, Past, advised, expected, opened, overrides, poisson_range
 from streamd.cli.text import clipped, counted, printable
 from streamd.engine_settings import StreamSettings
 from streamd.incidents import duration
@@ -36,9 +36,7 @@ class Found:
 
     @classmethod
     def of(cls, past: Past, settings: StreamSettings, means: Means | None, dated: bool) -> Found:
-        said = [advise(past, judge, settings) for judge in past.judges.values()]
-        advice = tuple(each for each in said if isinstance(each, Advice))
-        troubles = tuple(each for each in said if isinstance(each, str))
+        advice, troubles = advised(past, settings)
         return cls(past, settings, advice, troubles, _season(means, settings) if dated else None, dated)
 
     def rule(self) -> dict[str, object] | None:
@@ -188,6 +186,12 @@ def _unpaid(past: Past) -> list[tuple[str, int]]:
     return [(judge.detector, judge.opened) for judge in past.judges.values() if not judge.paid and judge.opened]
 
 
+def unseeing(settings: StreamSettings) -> str:
+    """Which detectors make nothing of a season, as the end of a sentence."""
+    names = ", ".join(name for name, config in settings.detectors.items() if config.seasonal is None)
+    return names and f", except in {names}"
+
+
 def _about_season(found: Found) -> Iterator[str]:
     season = found.settings.reference.season
     if season is not None and found.past.span_ms < SEASONS_LEARNED * SEASONS_MS[season]:
@@ -200,7 +204,8 @@ def _about_season(found: Found) -> Iterator[str]:
         yield (
             f"{found.season.column} repeats itself every {found.season.length} (correlation "
             f"{found.season.correlation:.2f} over {found.season.repetitions} repetitions, "
-            f"p={found.season.p_value:.1g}): `reference: {{season: {found.season.length}}}` compares like with like."
+            f"p={found.season.p_value:.1g}): `reference: {{season: {found.season.length}}}` compares like with like"
+            f"{unseeing(found.settings)}."
         )
         return
     short = [length for length, ms in SEASONS_MS.items() if found.past.span_ms < (SEASONS_MIN + 1) * ms]

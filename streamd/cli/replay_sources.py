@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -197,15 +197,26 @@ class TableSource:
         self._parts = 0
         if options.reference is not None:
             self._reference = self._open_reference(options.reference)
-            self._parts = -(-_count(options.reference, self._reference) // self._part_rows)
+            _count(options.reference, self._reference)
+            self._parts = self._reference_parts()[0]
 
     def _open_reference(self, path: Path) -> DataFile:
         columns = self._options.columns
         same = Columns(tuple(self._data.features), (), columns.logits, columns.probabilities)
         reference = _open(path, same)
+        if columns.time in reference.names:
+            reference = _open(path, replace(same, time=columns.time))
         known = {*self._data.names, *columns.exclude}
         self.left_out = tuple(name for name in reference.names if name not in known)
         return reference
+
+    def _reference_parts(self) -> tuple[int, Iterator[Batch]]:
+        if self._reference is None:
+            return 0, iter(())
+        try:
+            return self._reference.parts(self._part_rows)
+        except (DataFileError, ValueError) as error:
+            raise BadInputError(ExitCode.DATA, str(error)) from error
 
     def envelopes(self) -> Iterator[Envelope]:
         try:
@@ -217,9 +228,8 @@ class TableSource:
         batches = self._data.batches(self._options.batch_rows)
         first = next(batches)
         time_ms = max(first.ts or 0, 0)
-        if self._reference is not None:
-            for part, batch in enumerate(self._reference.batches(self._part_rows), start=1):
-                yield self._record(part - 1, time_ms, batch, None, (part, self._parts))
+        for part, batch in enumerate(self._reference_parts()[1], start=1):
+            yield self._record(part - 1, time_ms, batch, None, (part, self._parts))
         for number, batch in enumerate(itertools.chain([first], batches)):
             if self.dated:
                 time_ms = time_ms if batch.ts is None else batch.ts
@@ -238,8 +248,8 @@ class TableSource:
             logits=batch.logits,
             probabilities=batch.probabilities,
             ids=ids,
-            # A reference happens when the first batch does; whether that is a time is the batch's affair.
-            ts_ms=time_ms if self.dated and part is None else None,
+            # A reference whose rows have no times happens when the first batch does.
+            ts_ms=batch.ts if part is not None else time_ms if self.dated else None,
             role=None if part is None else "reference",
             part=part,
             format="arrow",

@@ -88,9 +88,9 @@ def command(
     seconds_per_batch = interval(rate, "batches")
     data, total = open_file(file, roles(columns, exclude, logits, probabilities, ids, time_column))
     quiet_client()
-    parts = -(-total // rows) if role == "reference" else None
-    batches = paced(data.batches(rows), seconds_per_batch)
-    send_all(load_config(bootstrap_servers, config), stream, batches, total, parts, format, topic, timeout)
+    parts, batches = reference_parts(data, rows) if role == "reference" else (None, data.batches(rows))
+    settings = load_config(bootstrap_servers, config)
+    send_all(settings, stream, paced(batches, seconds_per_batch), total, parts, format, topic, timeout)
 
 
 def send_all(
@@ -185,6 +185,14 @@ def open_file(file: Path, columns: Columns) -> tuple[DataFile, int]:
     if total == 0:
         fail(ExitCode.DATA, f"{file} has no rows")
     return data, total
+
+
+def reference_parts(data: DataFile, rows: int) -> tuple[int, Iterator[Batch]]:
+    """See `DataFile.parts`."""
+    try:
+        return data.parts(rows)
+    except (DataFileError, ValueError) as error:
+        fail(ExitCode.DATA, str(error))
 
 
 def _producer(config: Config, topic: str | None, format: Literal["json", "arrow"]) -> FeatureProducer:

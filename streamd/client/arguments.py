@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Timestamp = int | datetime.datetime
 
+HOUR_MS = 3_600_000  # a part of a reference has one time, and seasons are told apart by the hour
+
 _STREAM_CHARACTERS = 200  # the daemon's own limit; a longer name would be a dead letter
+_PARTS_MAX = 10_000  # likewise, as it comes
 
 
 def check_stream(stream: object) -> None:
@@ -55,6 +58,70 @@ def slice_rows(features: Any, first: int, last: int) -> Any:
     if hasattr(features, "iloc"):  # pandas: plain brackets would go by label
         return features.iloc[first:last]
     return features[first:last]
+
+
+def take_rows(features: Any, order: Sequence[int]) -> Any:
+    """The rows of those numbers, in that order, of anything that makes a batch."""
+    if features is None:
+        return None
+    if isinstance(features, Mapping):
+        return {name: take_rows(column, order) for name, column in features.items()}
+    if isinstance(features, list | tuple):
+        return [features[row] for row in order]
+    if type(features).__module__.partition(".")[0] == "pyarrow":
+        return features.take(order)
+    return features.iloc[order] if hasattr(features, "iloc") else features[order]
+
+
+def row_times(ts: Any, rows: int) -> list[int]:
+    """Of each row its time in epoch milliseconds, from a list, an array or a column of times.
+
+    Raises:
+        TypeError, ValueError: it is none, has not as many, or one of them is no time.
+    """
+    count = _length(ts, "ts")
+    if count != rows:
+        raise ValueError(f"there are {rows} rows, and ts has {count} times: each row must have one")
+    if str(getattr(ts, "dtype", "")).startswith("datetime64") and getattr(ts.dtype, "tz", None) is None:
+        raise ValueError("ts has no time zone: give datetimes with one, or epoch milliseconds as int")
+    for method in ("tolist", "to_list", "to_pylist"):
+        if hasattr(ts, method):
+            ts = getattr(ts, method)()
+            break
+    times = []
+    for row, value in enumerate(ts):
+        if value is None or value != value:
+            raise ValueError(f"row {row} has no time")
+        time_ms = epoch_ms(value)
+        assert time_ms is not None
+        times.append(time_ms)
+    return times
+
+
+def in_order_of_time(ts: Any, rows: int, columns: Sequence[Any]) -> tuple[list[int] | None, list[Any]]:
+    """The times of the rows, rising, and what has these rows in that order; None and all as it is for one time."""
+    if ts is None or isinstance(ts, Timestamp):
+        return None, list(columns)
+    times = row_times(ts, rows)
+    order = sorted(range(rows), key=times.__getitem__)
+    if order == list(range(rows)):
+        return times, list(columns)
+    return sorted(times), [take_rows(each, order) for each in columns]
+
+
+def parts_of(rows: int, rows_max: int, times_ms: Sequence[int] | None) -> list[tuple[int, int]]:
+    """A reference as parts (first row, row after the last) of `rows_max` rows at most; of one hour each where the rows
+    have times, in whose order they are. Raises ValueError for more than the daemon takes."""
+    parts, first = [], 0
+    for row in range(1, rows + 1):
+        ends = row == rows or row - first == rows_max
+        if ends or (times_ms is not None and times_ms[row] // HOUR_MS != times_ms[first] // HOUR_MS):
+            parts.append((first, row))
+            first = row
+    if len(parts) > _PARTS_MAX:
+        remedy = "send more rows in one" if times_ms is None else "each has one hour: send fewer hours"
+        raise ValueError(f"the reference has {len(parts):,} parts, and the daemon takes {_PARTS_MAX:,}: {remedy}")
+    return parts
 
 
 def epoch_ms(ts: Timestamp | None) -> int | None:

@@ -7,7 +7,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from streamd.client.arguments import Timestamp, check_rows, check_stream, epoch_ms, slice_rows
+from streamd.client.arguments import (
+    Timestamp,
+    check_rows,
+    check_stream,
+    epoch_ms,
+    in_order_of_time,
+    parts_of,
+    slice_rows,
+)
 from streamd.client.courier import Sink
 from streamd.client.outbox import Message
 from streamd.client.sender import QUEUE_MAX_BYTES, Sender
@@ -143,6 +151,7 @@ class FeatureProducer(Sender):
         *,
         logits: Any = None,
         probabilities: Any = None,
+        ts: Any = None,
         names: Sequence[str] | None = None,
         rows_per_batch: int = 1000,
         timeout_seconds: float = 60.0,
@@ -152,6 +161,11 @@ class FeatureProducer(Sender):
         A reference in which a part is missing never comes into force, so parts are never dropped; this waits, and
         belongs into start-up or deployment, not on a request path. Data sent before it in this stream are judged
         by the old reference, data sent after it by the new one.
+
+        Args:
+            stream, features, logits, probabilities, names: as for `send`.
+            ts: when the rows were seen, one time for all, or a column with the time of each, where a season is to be
+                learned: then they are sent in the order of time, in parts of one hour. None: now.
 
         Returns:
             The number of parts.
@@ -166,18 +180,19 @@ class FeatureProducer(Sender):
         rows = check_rows(features, logits, probabilities, None)
         if rows == 0:
             raise ValueError("a reference needs at least one row")
-        parts = -(-rows // rows_per_batch)
+        times, (features, logits, probabilities) = in_order_of_time(ts, rows, (features, logits, probabilities))
+        parts = parts_of(rows, rows_per_batch, times)
         deadline = time.monotonic() + timeout_seconds
         messages: list[Message] = []
-        for i in range(parts):
-            first, last = i * rows_per_batch, min((i + 1) * rows_per_batch, rows)
+        for number, (first, last) in enumerate(parts, start=1):
             value, headers = encode_features(
                 stream,
                 slice_rows(features, first, last),
                 logits=slice_rows(logits, first, last),
                 probabilities=slice_rows(probabilities, first, last),
+                ts_ms=epoch_ms(ts) if times is None else times[last - 1],
                 role="reference",
-                part=(i + 1, parts),
+                part=(number, len(parts)),
                 format=self._format,
                 names=names,
             )
@@ -188,7 +203,7 @@ class FeatureProducer(Sender):
                 self._outbox.withdraw(messages)
                 raise
         self._await(messages, deadline, f"the reference of {stream}")
-        return parts
+        return len(parts)
 
     def reset(self, stream: str, *, timeout_seconds: float = 30.0) -> None:
         """Make the daemon forget the stream's reference and state, and wait until the broker has the word.

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from streamd.detectors.base import DetectorConfig, Reference, Remembers, State
-from streamd.detectors.histogram import Histogram
-from streamd.detectors.judge import TwoSampleJudge, TwoSampleProfile, TwoSampleSettings
-from streamd.detectors.worst import Judgements, WorstRows, value_of
-from streamd.model import FeatureBatch, Kind, Reading, RowFinding, Verdict
-from streamd.scorers.bundle import Bundle, from_bytes
-from streamd.scorers.dense import DenseAutoencoder, Device
-from streamd.scorers.transform import Inputs, Transform
-from streamd.table import FloatArray
-
-SCORE = "reconstruction_error"
-FEATURES_NAMED_MAX = 3  # in the sentence and with each named row
+from streamd.detectors.base import DetectorConfig, Reference, Seasonal
+from streamd.detectors.judge import TwoSampleSettings
+from streamd.detectors.scorer import ScorerDetector, ScorerProfile
+from streamd.scorers.fitted import from_bytes
+from streamd.scorers.registry import Device
 
 
 class AutoencoderConfig(DetectorConfig):
@@ -35,6 +23,7 @@ class AutoencoderConfig(DetectorConfig):
     type: Literal["autoencoder"] = "autoencoder"
     needs_fit: ClassVar[bool] = True
     judges: ClassVar[int] = 1
+    seasonal: ClassVar[Seasonal] = "phases"
 
     judge: TwoSampleSettings = TwoSampleSettings()
     """How a window's errors are compared with the reference's."""
@@ -88,7 +77,7 @@ class AutoencoderConfig(DetectorConfig):
     worst_rows: int = Field(default=5, ge=0, le=100)
     """Rows of largest error that are named."""
 
-    def profile(self, reference: Reference, weights: bytes | None) -> AutoencoderProfile | None:
+    def profile(self, reference: Reference, weights: bytes | None) -> ScorerProfile | None:
         """None where the fit found nothing to learn from.
 
         Raises:
@@ -96,170 +85,10 @@ class AutoencoderConfig(DetectorConfig):
         """
         if weights is None:
             raise ValueError("an autoencoder has no profile without weights: run streamd.fitting.fit first")
-        bundle = from_bytes(weights)
-        if not bundle.fitted:
-            return None
-        judge = TwoSampleProfile((SCORE,), bundle.errors[None, :], self.judge)
-        network = DenseAutoencoder(bundle.layers, self.device)
-        return AutoencoderProfile(judge, network, bundle, hashlib.sha256(weights).hexdigest())
+        return ScorerProfile.of(weights, "reconstruction_error", self.judge, self.device, reference)
 
     def about(self, weights: bytes) -> str:
         return from_bytes(weights).note
 
-    def build(self, name: str, profile: AutoencoderProfile | None) -> AutoencoderDetector:
-        return AutoencoderDetector(name, self, profile)
-
-
-@dataclass(frozen=True, eq=False)
-class AutoencoderProfile:
-    """The fitted network on its device, and the held-out errors of the reference, prepared."""
-
-    judge: TwoSampleProfile
-    network: DenseAutoencoder
-    bundle: Bundle
-    sha256: str
-
-    @property
-    def transform(self) -> Transform:
-        return self.bundle.transform
-
-
-class AutoencoderDetector:
-    """The reconstruction errors of one stream. See AutoencoderConfig.
-
-    A row all of whose columns are missing has no error. Columns that the network does not know are not looked at.
-    """
-
-    def __init__(self, name: str, config: AutoencoderConfig, profile: AutoencoderProfile | None) -> None:
-        from streamd.scorers import kernels  # numba, which the command line need not wait for
-
-        self.name = name
-        self.config = config
-        self.profile = profile
-        self.worst = WorstRows(config.worst_rows)
-        self.judgements = Judgements(config.judge.window_rows, config.judge.stride_rows)
-        self.tally = Tally(profile.transform.inputs if profile is not None else 0)
-        if profile is not None:
-            self.judge = TwoSampleJudge(name, Kind.FEATURES, profile.judge)
-            self._starts = profile.transform.starts
-            self._kernels = kernels
-
-    # --- Judge, then learn ---
-
-    def update(self, batch: FeatureBatch) -> tuple[Verdict, ...]:
-        profile, table = self.profile, batch.table
-        if profile is None or not table.rows:
-            return ()
-        inputs = profile.transform(table)
-        unknown = profile.transform.unknown_rows(table)
-        if unknown is not None and unknown.all():
-            return ()
-        squared, errors = profile.network.errors(inputs)
-        if unknown is not None:
-            squared[:, unknown] = 0.0
-            errors[unknown] = np.nan
-        findings = self._count(profile, batch, squared, errors)
-        verdicts = self.judge.update(errors[None, :], batch.offset)
-        return tuple(self._explained(verdict, *found) for verdict, found in zip(verdicts, findings, strict=True))
-
-    def _count(
-        self, profile: AutoencoderProfile, batch: FeatureBatch, squared: Inputs, errors: FloatArray
-    ) -> list[tuple[Tally, tuple[RowFinding, ...]]]:
-        """Sum up what the judge's windows rest on: for each that ends in this batch its tally and worst rows."""
-
-        features = profile.transform.features
-
-        def describe(rows: NDArray[np.int64]) -> list[dict[str, Any]]:
-            named = np.zeros((len(rows), min(FEATURES_NAMED_MAX, len(features))), np.int64)
-            self._kernels.largest_features(squared, self._starts, rows, named)
-            return [
-                {"features": {features[i]: value_of(batch.table, features[i], row) for i in indices}}
-                for row, indices in zip(rows.tolist(), named.tolist(), strict=True)
-            ]
-
-        ended = []
-        start = 0
-        for end in [*self.judgements.cuts(len(errors)), None]:
-            stop = len(errors) if end is None else end
-            self.tally.add(squared, errors, start, stop, profile.bundle.row_threshold)
-            self.worst.offer(errors[start:stop], batch, start, describe)
-            if end is not None:
-                ended.append((self.tally, self.worst.take()))
-                self.tally = Tally(profile.transform.inputs)
-                start = end
-        return ended
-
-    def _explained(self, verdict: Verdict, tally: Tally, rows: tuple[RowFinding, ...]) -> Verdict:
-        """The verdict with what moved most, how many rows stand out, which, and by whose weights."""
-        assert self.profile is not None
-        moved = {"up": "rose", "down": "fell", "changed": "changed its distribution"}
-        finding = verdict.finding
-        for word, direction in (("drifted up", "up"), ("drifted down", "down"), ("changed", "changed")):
-            finding = finding.replace(f"{SCORE} {word}", f"reconstruction error {moved[direction]}", 1)
-        if finding != verdict.finding and (names := self._most_in(self.profile, tally)):
-            finding += f"; most in {', '.join(names)}"
-        if tally.over:
-            finding += f"; {tally.over} of {tally.rows} rows over the row threshold"
-        return dataclasses.replace(verdict, finding=finding, rows=rows, model_sha256=self.profile.sha256)
-
-    def _most_in(self, profile: AutoencoderProfile, tally: Tally) -> list[str]:
-        """The columns whose share of the error grew most since the reference, largest first."""
-        if not tally.rows:
-            return []
-        grown = np.add.reduceat(tally.sums / tally.rows - profile.bundle.input_errors, self._starts)
-        worst = np.argsort(-grown, kind="stable")[:FEATURES_NAMED_MAX]
-        return [profile.transform.features[i] for i in worst if grown[i] > 0]
-
-    def readings(self) -> tuple[Reading, ...]:
-        """See base.Readable."""
-        return self.judge.readings() if self.profile is not None else ()
-
-    def histogram(self, column: str) -> Histogram | None:
-        return self.judge.histogram(column) if self.profile is not None else None
-
-    # --- State ---
-
-    def snapshot(self) -> State:
-        return {
-            "judge": self.judge.snapshot() if self.profile is not None else None,
-            "worst": self.worst.snapshot(),
-            "judgements": self.judgements.snapshot(),
-            "tally": self.tally.snapshot(),
-        }
-
-    def restore(self, state: State) -> None:
-        if self.profile is not None:
-            self.judge.restore(state["judge"])
-        self.worst.restore(state["worst"])
-        self.judgements.restore(state["judgements"])
-        self.tally.restore(state["tally"])
-
-    @property
-    def nbytes(self) -> int:
-        judge = self.judge.nbytes if self.profile is not None else 0
-        return judge + self.worst.nbytes + self.judgements.nbytes + self.tally.nbytes
-
-
-class Tally(Remembers):
-    """What rows since the last judgement add up to.
-
-    Attributes:
-        sums: (inputs,) squared errors.
-        rows: rows with an error.
-        over: rows over the row threshold.
-    """
-
-    remembered: ClassVar[tuple[str, ...]] = ("sums", "rows", "over")
-
-    def __init__(self, inputs: int) -> None:
-        self.sums = np.zeros(inputs)
-        self.rows = 0
-        self.over = 0
-
-    def add(self, squared: Inputs, errors: FloatArray, start: int, stop: int, threshold: float) -> None:
-        """Add rows `start` to `stop`: `squared` (inputs, rows), 0 where `errors` (rows,) is NaN."""
-        from streamd.scorers import kernels
-
-        rows, over = kernels.add_up(squared, errors, start, stop, threshold, self.sums)
-        self.rows += rows
-        self.over += over
+    def build(self, name: str, profile: ScorerProfile | None) -> ScorerDetector:
+        return ScorerDetector(name, self.worst_rows, profile)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,10 @@ from streamd.table import Table
 State = dict[str, Any]
 """What a detector remembers: JSON values and numpy arrays, nested in dicts and lists. See streamd.state."""
 
+Seasonal = Literal["values", "phases"] | None
+"""`values`: it is given numeric values and predictions as they would be at an average time. `phases`: it is given all
+as it is, with the phases, and makes what it computes of a row comparable itself: see streamd.seasons."""
+
 
 @dataclass(frozen=True, eq=False)
 class Reference:
@@ -25,7 +29,7 @@ class Reference:
         table: the rows in the order in which they came (dependence is measured on that order).
         sha256: of the table's content.
         source: where it came from: `batches`, `first_rows`, `bundle`, or `accepted` in parts.
-        phases: (rows,) of each row its phase of the season, where numeric values are those of an average time.
+        phases: (rows,) of each row its phase of the season, for a detector that is `seasonal`.
         phase_rows: (phases,) how many rows each has.
     """
 
@@ -110,8 +114,8 @@ class DetectorConfig(Settings):
     needs_fit: ClassVar[bool] = False
     """True: `streamd.fitting.fit` must run, off the loop, before `profile`; the engine asks the shell for it."""
 
-    seasonal: ClassVar[bool] = False
-    """True: with `reference.season` it is given numeric values as they would be at an average time."""
+    seasonal: ClassVar[Seasonal] = None
+    """What it makes of `reference.season`; None: nothing."""
 
     from_bundle: ClassVar[bool] = False
     """True: its weights are those of the stream's bundle."""

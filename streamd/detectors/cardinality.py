@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from streamd.detectors.base import Detector, DetectorConfig, Remembers
+from streamd.detectors.wording import short
 from streamd.model import Direction, FeatureBatch, Kind, Verdict, Window
 from streamd.table import Categorical, FloatArray
 
@@ -18,7 +18,6 @@ IntArray = NDArray[np.int64]
 
 WINDOW_PARTS = 96  # a day's window moves in quarters of an hour
 RECENT_BATCHES = 5  # not compared with: a burst that is spread over a few batches must not vouch for itself
-NAME_MAX = 64  # longer values are kept as their hash: a producer must not fill the memory
 NAMED_MAX = 3  # new values, and columns, in the sentence
 
 
@@ -256,13 +255,7 @@ def _distinct(column: Categorical) -> tuple[list[str], int]:
     """The values that occur, in the order of the codes, and how many rows are not missing."""
     counts = np.bincount(column.codes + 1, minlength=1)
     found = np.flatnonzero(counts[1:]).tolist()
-    return list(dict.fromkeys(_short(column.categories[code]) for code in found)), int(counts[1:].sum())
-
-
-def _short(value: str) -> str:
-    if len(value) <= NAME_MAX:
-        return value
-    return value[:16] + "…" + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return list(dict.fromkeys(short(column.categories[code]) for code in found)), int(counts[1:].sum())
 
 
 def _sentence(name: str, distinct: int, values_max: int, rows: int, allowed: float, new: list[str]) -> str:

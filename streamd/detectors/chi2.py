@@ -1,22 +1,24 @@
-"""Drift of every categorical feature: Pearson's chi-squared test of a window against the reference."""
+"""Drift of every categorical feature, by Pearson's chi-squared test against the reference; and categories it lacks."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar, Literal
+from math import ceil
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from streamd.detectors.base import Detector, DetectorConfig, Reference
+from streamd.detectors.base import Detector, DetectorConfig, Reference, Seasonal, State
 from streamd.detectors.contingency import chi_squared, chi_squared_p_values, pooled, total_variation
 from streamd.detectors.corrections import adjust
-from streamd.detectors.dependence import slowest_time
+from streamd.detectors.dependence import autocorrelation_times, centred_ranks, slowest_time
 from streamd.detectors.histogram import Histogram, of_categories
+from streamd.detectors.novelty import Novelty, p_value
 from streamd.detectors.window import SlidingWindow, kept_places
-from streamd.detectors.wording import NAMED_MAX, drifted
+from streamd.detectors.wording import drifted
 from streamd.model import Direction, FeatureBatch, Kind, Reading, Verdict
 from streamd.table import PHASE_ROWS_MIN, Categorical, FloatArray
 
@@ -25,7 +27,6 @@ PRESENT_MIN = 2  # with fewer values in the window or the reference there is no 
 SMALL_P = 0.1  # adjusted; nobody asks how large a p-value is that is larger
 EXPECTED_MIN = 10.0  # effective rows of a category: rarer ones are judged together
 WORK_MAX = 100_000_000  # rows times lags for which a reference's dependence is summed: 0.1 s at most
-NAME_CHARACTERS_MAX = 40  # of an unseen category in a sentence
 FINE = 2**40  # counts that stand for shares
 CACHED_CATEGORIES_MAX = 4096  # a batch's list of categories is remembered up to this length
 
@@ -40,14 +41,15 @@ class Chi2Config(DetectorConfig):
     >>> detector = config.build("chi2", config.profile(Reference(reference, reference.sha256(), "batches")))
     >>> shifted = Categorical(np.arange(1000, dtype=np.int32) * 7 % 4, ("DE", "FR", "IT", "??"))
     >>> table = Table(1000, categorical={"country": shifted})
-    >>> (verdict,) = detector.update(FeatureBatch("fraud/7", 0, 12, table))
-    >>> verdict.finding
+    >>> for verdict in detector.update(FeatureBatch("fraud/7", 0, 12, table)):
+    ...     verdict.finding
     'country changed (TV=0.25, p<1e-99 over 1000 rows); never seen before: country "??"'
+    'country changed (share new=0.25, p<1e-99 over 1000 rows); never seen before: country "??"'
     """
 
     type: Literal["chi2"] = "chi2"
-    judges: ClassVar[int] = 1
-    seasonal: ClassVar[bool] = True
+    judges: ClassVar[int] = 2
+    seasonal: ClassVar[Seasonal] = "values"
 
     window_rows: int = Field(default=1000, ge=2)
     """Rows of one window."""
@@ -58,6 +60,11 @@ class Chi2Config(DetectorConfig):
     effect_threshold: float = Field(default=0.15, ge=0, le=1)
     """The total variation distance must be greater than this to matter. The census data's quiet windows stay
     under 0.12, while the p-value alone would page at three in four of them."""
+
+    new_effect_threshold: float = Field(default=0.02, ge=0, le=1)
+    """The share of rows with categories that the reference lacks must be greater than this to matter: one row in
+    fifty is of a kind that the model never learned. In the census data's quiet windows there is none. Whether they
+    are new, and were not only rare, is judged by how often they came apart, in each window once."""
 
     correction: Literal["bonferroni", "benjamini_hochberg"] = "bonferroni"
     """How p-values are adjusted for the number of columns."""
@@ -169,8 +176,6 @@ class Chi2Detector(SlidingWindow):
     order gave p ≤ 0.001 in 2 % of the healthy windows; this, in fewer than one in a thousand.
     """
 
-    remembered: ClassVar[tuple[str, ...]] = (*SlidingWindow.remembered, "unseen")
-
     def __init__(self, name: str, profile: Chi2Profile) -> None:
         config = profile.config
         super().__init__(
@@ -180,8 +185,7 @@ class Chi2Detector(SlidingWindow):
             np.dtype(np.uint16),
             phased=profile.phase_counts is not None,
         )
-        self.unseen: list[list[list[Any]]] = [[] for _ in profile.names]
-        """Of each column the latest few [category that the reference lacks, last row that had it]."""
+        self.unseen = Novelty(len(profile.names))
         self._name = name
         self._profile = profile
         self._tables: dict[str, tuple[tuple[str, ...], NDArray[np.uint16]]] = {}  # a cache: it changes no result
@@ -203,13 +207,26 @@ class Chi2Detector(SlidingWindow):
             self._note_unseen(rows[:, start:stop], start, categorical)
             if due:
                 verdicts.append(self._verdict(batch.offset))
+                if self.seen - self.unseen.since >= self.window_rows:
+                    verdicts.append(self._new_categories(batch.offset))
         return tuple(verdicts)
+
+    def snapshot(self) -> State:
+        return super().snapshot() | {"unseen": self.unseen.snapshot()}
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        self.unseen.restore(state["unseen"])
+
+    @property
+    def nbytes(self) -> int:
+        return super().nbytes + self.unseen.nbytes
 
     def take_over(self, before: Chi2Detector, columns: Collection[str]) -> None:
         """See base.ByColumn."""
         places = kept_places(self._profile.names, before._profile.names, columns)
         self.carry(before, places)
-        self.unseen = [before.unseen[places[i]] if i in places else [] for i in range(len(self._profile.names))]
+        self.unseen.take_over(before.unseen, places)
 
     def readings(self) -> tuple[Reading, ...]:
         """See base.Readable."""
@@ -251,19 +268,11 @@ class Chi2Detector(SlidingWindow):
         self.ring[:, : stop - turn] = rows[:, turn:stop]
 
     def _note_unseen(self, rows: NDArray[np.uint16], start: int, categorical: Mapping[str, Categorical]) -> None:
-        """Keep the names of the last few categories that the reference lacks."""
         for i, (name, codes) in enumerate(zip(self._profile.names, self._profile.codes, strict=True)):
             places = np.flatnonzero(rows[i] == len(codes))
-            if len(places) == 0:
-                continue
-            column = categorical[name]
-            backwards, last = np.unique(column.codes[start + places[::-1]], return_index=True)
-            latest = dict(self.unseen[i])
-            for place, code in sorted(zip(places[::-1][last].tolist(), backwards.tolist(), strict=True))[-NAMED_MAX:]:
-                category = column.categories[code][:NAME_CHARACTERS_MAX]
-                latest.pop(category, None)
-                latest[category] = self.seen - rows.shape[1] + place
-            self.unseen[i] = [[category, row] for category, row in latest.items()][-NAMED_MAX:]
+            if len(places):
+                column, row = categorical[name], self.seen - rows.shape[1]
+                self.unseen.note(i, places, column.codes[start + places], column.categories, row)
 
     def _counts(self) -> NDArray[np.int64]:
         """(k, slots) rows of the window in each slot."""
@@ -317,6 +326,54 @@ class Chi2Detector(SlidingWindow):
             finding=finding + self._unseen_words(),
         )
 
+    def _new_categories(self, offset: int) -> Verdict:
+        """Whether there are new categories among those that the reference lacks. See `novelty`.
+
+        A block is as long as the slowest order of the reference remembers, or as long as being new does in the window.
+        """
+        profile, config = self._profile, self._profile.config
+        names, counts = profile.names, self._counts()
+        present = counts.sum(axis=1)
+        p_values, shares = np.ones(len(names)), np.zeros(len(names))
+        for i, codes in enumerate(profile.codes):
+            if not (new := int(counts[i, len(codes)])):
+                continue
+            shares[i] = new / present[i]
+            memory = self._memory(i, len(codes))
+            visits = self.unseen.visits(i, ceil(memory))
+            rows = self.seen - self.unseen.since
+            candidates = len(codes) + self.unseen.candidates(i, visits, rows)
+            p_values[i] = p_value(visits, rows, int(profile.counts[i].sum()), memory, candidates)
+        p_values[present == 0] = shares[present == 0] = np.nan
+        self.unseen.begin_anew(self.seen)
+        adjusted = adjust(p_values, config.correction)
+        directions: tuple[Direction, ...] = tuple("changed" for _ in names)
+        threshold = config.new_effect_threshold
+        finding = drifted(names, shares, adjusted, shares, threshold, directions, "share new", self.window_rows)
+        return Verdict(
+            detector=self._name,
+            test="new_category",
+            kind=Kind.FEATURES,
+            columns=names,
+            statistics=shares,
+            p_values=p_values,
+            adjusted=adjusted,
+            effects=shares,
+            effect_name="new_share",
+            effect_threshold=threshold,
+            directions=directions,
+            window=self.coordinates(offset),
+            finding=finding + self._unseen_words(),
+        )
+
+    def _memory(self, column: int, unseen: int) -> float:
+        """τ of a column's categories, or of being one that the reference lacks, whichever is longer."""
+        if self._profile.config.dependence == "none":
+            return 1.0
+        codes = np.roll(self.ring[column], -self.oldest)  # oldest row first
+        is_new = np.where(codes == MISSING, np.nan, codes == unseen)
+        return max(float(self._profile.slowest[column]), float(autocorrelation_times(centred_ranks(is_new)[None])[0]))
+
     def _times(self, statistics: FloatArray, freedom: FloatArray) -> FloatArray:
         """τ of each column: the larger of the reference's and the window's."""
         from streamd.detectors import kernels_dependence
@@ -339,15 +396,4 @@ class Chi2Detector(SlidingWindow):
         return slowest
 
     def _unseen_words(self) -> str:
-        """What the window has that the reference lacks, as the end of a sentence."""
-        oldest_row = self.seen - self.window_rows
-        found = [
-            f'{name} "{category}"'
-            for name, latest in zip(self._profile.names, self.unseen, strict=True)
-            for category, row in latest
-            if row >= oldest_row
-        ]
-        if not found:
-            return ""
-        more = f" and {len(found) - NAMED_MAX} more" if len(found) > NAMED_MAX else ""
-        return f"; never seen before: {', '.join(found[:NAMED_MAX])}{more}"
+        return self.unseen.words(self._profile.names, self.seen - self.window_rows)

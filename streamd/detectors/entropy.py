@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from sys import intern
 from typing import ClassVar, Literal
 
@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from streamd.detectors.base import DetectorConfig, Reference, Remembers, State
-from streamd.detectors.dependence import autocorrelation_times, centred_ranks
+from streamd.detectors.base import DetectorConfig, Reference, Remembers, Seasonal, State
+from streamd.detectors.collapse import ClassShare, share_by_phase, share_of
 from streamd.detectors.histogram import Histogram
 from streamd.detectors.judge import TwoSampleJudge, TwoSampleProfile, TwoSampleSettings
 from streamd.detectors.past import RollingPast, prediction_p_value
-from streamd.detectors.shares import DOUBT, at_least, largest_shares
 from streamd.detectors.wording import drifted
 from streamd.detectors.worst import Judgements, WorstRows
 from streamd.model import Direction, FeatureBatch, Kind, Reading, Verdict, Window
+from streamd.seasons import ByPhase, phase_doubt
 from streamd.table import FloatArray
 
 SCORE = "entropy"
@@ -42,6 +42,7 @@ class EntropyConfig(DetectorConfig):
 
     type: Literal["entropy"] = "entropy"
     judges: ClassVar[int] = 3
+    seasonal: ClassVar[Seasonal] = "phases"
 
     judge: TwoSampleSettings = TwoSampleSettings()
     """How a window's entropies are compared with the reference's."""
@@ -84,14 +85,21 @@ class EntropyConfig(DetectorConfig):
         if predictions is None:
             return None
         entropies, winners = entropies_and_winners(predictions.values, predictions.kind)
-        known = entropies[winners >= 0]
+        season = None
+        if reference.phases is not None and reference.phase_rows is not None:
+            season = ByPhase(entropies, reference.phases, len(reference.phase_rows))
+            entropies = season.told(entropies, reference.phases)
+            winners[np.isnan(entropies)] = -1
+        counted = winners >= 0
+        known = entropies[counted]
         if len(known) < 2:
             return None
         # A reference whose rows are all alike gives no scale: then 1 % of the largest entropy there can be.
         classes = max(2, predictions.values.shape[1])
         scale = max(float(known.std(ddof=1)), 0.01 * math.log(classes))
-        judge = TwoSampleProfile((SCORE,), entropies[None, :], self.judge)
-        return EntropyProfile(judge, scale, winners[winners >= 0], classes)
+        judge = TwoSampleProfile((SCORE,), entropies[None, :], self.judge, None if season is None else season.rows)
+        phases = None if reference.phases is None else reference.phases[counted]
+        return EntropyProfile(judge, scale, winners[counted], classes, season, phases)
 
     def build(self, name: str, profile: EntropyProfile | None) -> EntropyDetector:
         return EntropyDetector(name, self, profile)
@@ -106,15 +114,23 @@ class EntropyProfile:
         scale: their standard deviation in nats, never 0.
         winners: (rows,) the class that each row was given.
         classes: how many there are.
+        season: makes entropies those of an average time; None: there is no season.
+        phases: (rows,) of each row; likewise.
     """
 
     judge: TwoSampleProfile
     scale: float
-    winners: np.ndarray[tuple[int], np.dtype[np.int32]]
+    winners: NDArray[np.int32]
     classes: int
+    season: ByPhase | None = None
+    phases: NDArray[np.intp] | None = None
 
-    def class_share(self, winner: int) -> float:
-        return float(np.count_nonzero(self.winners == winner)) / len(self.winners)
+    def class_share(self, winner: int, phases: Mapping[int, int]) -> ClassShare:
+        """Of the reference, where there is a season of so many rows of its `phases`."""
+        won = self.winners == winner
+        if self.season is None or self.phases is None:
+            return share_of(won)
+        return share_by_phase(won, self.phases, self.season.rows, phases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +143,15 @@ class Block:
         total: the sum of the entropies.
         squares: the sum of their squares.
         counts: (classes,) how many rows were given each class.
+        phases: of the season, where there is one -> rows.
     """
 
     first_offset: int
     rows: int
     total: float
     squares: float
-    counts: np.ndarray[tuple[int], np.dtype[np.int64]]
+    counts: NDArray[np.int64]
+    phases: Mapping[int, int] = field(default_factory=dict)
 
 
 EMPTY = Block(-1, 0, 0.0, 0.0, np.zeros(0, dtype=np.int64))
@@ -176,9 +194,12 @@ class EntropyDetector:
         if self.profile is None or predictions is None or not batch.table.rows:
             return ()
         entropies, winners = self._score(predictions.values, predictions.kind)
+        if self.profile.season is not None and batch.phase is not None:
+            entropies = self.profile.season(entropies, batch.phase, batch.offset)
+            winners[np.isnan(entropies)] = -1
         verdicts = self._against_reference(self.profile, batch, entropies)
         counted = np.bincount(winners + 1)  # its first place counts the rows without a class
-        block = self.block = _joined(self.block, batch.offset, entropies, counted[1:])
+        block = self.block = _joined(self.block, batch, entropies, counted[1:])
         if block.rows >= self.config.batch_rows_min:
             self.block = EMPTY
             window = Window(block.first_offset, batch.offset, block.rows)
@@ -207,7 +228,7 @@ class EntropyDetector:
             start = end
         self.worst.offer(entropies[start:], batch, start, describe)
         verdicts: list[Verdict] = []
-        for verdict, rows in zip(self.judge.update(entropies[None, :], batch.offset), named, strict=True):
+        for verdict, rows in zip(self.judge.update(entropies[None, :], batch.offset, batch.phase), named, strict=True):
             direction = verdict.directions[0]
             verdicts.append(
                 dataclasses.replace(
@@ -224,9 +245,9 @@ class EntropyDetector:
         """The batch's mean in the prediction interval of the means before it; nothing before enough of them.
 
         The variance is that of the past means plus what the reference's rows, as dependent as they are, give a
-        mean of this many. So a small batch after large ones is not a surprise, nor a rare one among skewed means:
-        on dependent healthy rows (AR(1), ρ = 0.97) the past's variance alone raised 5 false alarms in 18,000
-        batches. And the interval is as wide as the autocorrelation of the past means makes it.
+        mean of this many, and of this phase of a season. So a small batch after large ones is not a surprise, nor a
+        rare one among skewed means: on dependent healthy rows (AR(1), ρ = 0.97) the past's variance alone raised 5
+        false alarms in 18,000 batches. And the interval is as wide as the autocorrelation of the past means makes it.
         """
         mean = block.total / block.rows
         n = len(self.past)
@@ -236,7 +257,12 @@ class EntropyDetector:
             return ()
         usual, deviation = self.past.mean_and_deviation()
         shift = mean - usual
-        expected = profile.scale * math.sqrt(float(profile.judge.reference_times[0]) / block.rows)
+        time = float(profile.judge.reference_times[0])
+        expected = profile.scale * math.sqrt(time / block.rows)
+        if profile.season is not None:
+            shares = np.zeros(len(profile.season.rows))
+            shares[list(block.phases)] = np.array(list(block.phases.values())) / block.rows
+            expected = math.hypot(expected, profile.scale * math.sqrt(time * phase_doubt(shares, profile.season.rows)))
         # Few far rows move the mean and the variance together: see `kernels_columns.standardise`.
         own = math.sqrt(max(block.squares / block.rows - mean * mean, 0.0))
         deviation = math.hypot(deviation, expected) * max(1.0, own / profile.scale)
@@ -275,12 +301,13 @@ class EntropyDetector:
         """The commonest class of the batch: has it swallowed the others, and by chance?"""
         winner = int(np.argmax(block.counts))
         share = int(block.counts[winner]) / block.rows
-        usual, p_value = 1.0, 1.0
+        known, p_value = ClassShare(1.0, 1.0, 1.0), 1.0
         if share >= self.config.collapse_share:
-            usual = profile.class_share(winner)
+            known = profile.class_share(winner, block.phases)
+        usual = known.share
         collapsed = usual < self.config.collapse_reference_share
         if collapsed:
-            p_value = _tail(int(block.counts[winner]), block.rows, profile.winners == winner)
+            p_value = known.tail(int(block.counts[winner]), block.rows)
         said = f"{share:.3g} of {block.rows} predictions are class {winner}"
         return Verdict(
             detector=self.name,
@@ -320,7 +347,7 @@ class EntropyDetector:
             "worst": self.worst.snapshot(),
             "judgements": self.judgements.snapshot(),
             "block": [block.first_offset, block.rows, block.total, block.squares, block.counts.copy()],
-        }
+        } | ({"block_phases": [list(each) for each in block.phases.items()]} if block.phases else {})
 
     def restore(self, state: State) -> None:
         if self.profile is not None:
@@ -329,7 +356,8 @@ class EntropyDetector:
         self.worst.restore(state["worst"])
         self.judgements.restore(state["judgements"])
         first_offset, rows, total, squares, counts = state["block"]
-        self.block = Block(first_offset, rows, total, squares, counts.copy())
+        phases = dict(state.get("block_phases", ()))
+        self.block = Block(first_offset, rows, total, squares, counts.copy(), phases)
 
     @property
     def nbytes(self) -> int:
@@ -338,19 +366,20 @@ class EntropyDetector:
         return judge + sum(part.nbytes for part in parts) + int(self.block.counts.nbytes)
 
 
-def _joined(
-    block: Block, offset: int, entropies: FloatArray, counts: np.ndarray[tuple[int], np.dtype[np.int64]]
-) -> Block:
+def _joined(block: Block, batch: FeatureBatch, entropies: FloatArray, counts: NDArray[np.int64]) -> Block:
     """The block with one more message in it."""
-    rows = int(counts.sum())
+    rows, offset = int(counts.sum()), batch.offset
+    phases = dict(block.phases)
+    if rows and batch.phase is not None:
+        phases[batch.phase] = phases.get(batch.phase, 0) + rows
     known = entropies if rows == len(entropies) else entropies[~np.isnan(entropies)]
     total, squares = float(known.sum()), float(known @ known)
     if block.rows == 0:
-        return Block(offset if block.first_offset < 0 else block.first_offset, rows, total, squares, counts)
+        return Block(offset if block.first_offset < 0 else block.first_offset, rows, total, squares, counts, phases)
     both = np.zeros(max(len(counts), len(block.counts)), dtype=np.int64)
     both[: len(block.counts)] = block.counts
     both[: len(counts)] += counts
-    return Block(block.first_offset, block.rows + rows, block.total + total, block.squares + squares, both)
+    return Block(block.first_offset, block.rows + rows, block.total + total, block.squares + squares, both, phases)
 
 
 def _reworded(finding: str, column: str, direction: Direction) -> str:
@@ -362,14 +391,3 @@ def _reworded(finding: str, column: str, direction: Direction) -> str:
     }
     moved = "changed" if direction == "changed" else f"drifted {direction}"
     return finding.replace(f"{column} {moved}", meaning[direction], 1)
-
-
-def _tail(hits: int, rows: int, indicator: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:
-    """P(at least `hits` of `rows`) by the reference's rows, of which `indicator` says which were hits.
-
-    See `shares`; all rows are divided by the reference's autocorrelation time.
-    """
-    tau = float(autocorrelation_times(centred_ranks(indicator.astype(np.float64))[None])[0])
-    known = np.array([np.count_nonzero(indicator)]) / tau, np.array([len(indicator)]) / tau
-    limits = largest_shares(*known, DOUBT)
-    return float(at_least(np.array([hits]) / tau, np.array([rows]) / tau, limits, DOUBT)[0])

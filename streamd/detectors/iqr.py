@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from streamd.detectors.base import Detector, DetectorConfig, Reference, Remembers
+from streamd.detectors.base import Detector, DetectorConfig, Reference, Remembers, Seasonal
 from streamd.detectors.corrections import Correction, adjust
 from streamd.detectors.dependence import autocorrelation_times, centred_ranks
 from streamd.detectors.shares import DOUBT, at_least, largest_shares
@@ -40,7 +40,7 @@ class IqrConfig(DetectorConfig):
 
     type: Literal["iqr"] = "iqr"
     judges: ClassVar[int] = 1
-    seasonal: ClassVar[bool] = True
+    seasonal: ClassVar[Seasonal] = "values"
 
     window_rows: int = Field(default=1000, ge=10)
     """Rows of one window. Windows do not overlap, since overlapping looks multiply false alarms."""

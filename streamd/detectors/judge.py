@@ -23,6 +23,7 @@ from streamd.detectors.histogram import Histogram, of_numbers
 from streamd.detectors.window import SlidingWindow, kept_places
 from streamd.detectors.wording import drifted
 from streamd.model import Direction, Kind, Reading, Verdict
+from streamd.seasons import phase_doubt
 from streamd.settings import Settings
 from streamd.table import FloatArray
 
@@ -268,14 +269,9 @@ class TwoSampleJudge(SlidingWindow):
         times = np.maximum(profile.reference_times, autocorrelation_times(ranks))
         reference_rows = np.minimum(profile.kept_rows, profile.reference_rows / times)
         if profile.phase_rows is not None:
-            reference_rows = 1.0 / (1.0 / reference_rows + times * self._phase_doubt(profile.phase_rows))
+            doubt = phase_doubt(self.phase_shares(len(profile.phase_rows)), profile.phase_rows)
+            reference_rows = 1.0 / (1.0 / reference_rows + times * doubt)
         return distances, kolmogorov.p_values(distances[0], reference_rows, present / times, exact=False)
-
-    def _phase_doubt(self, phase_rows: NDArray[np.int64]) -> float:
-        """What the phases' own distributions, known from so many rows each, add to the variance: Σ share² / rows."""
-        shares = self.phase_shares(len(phase_rows))
-        known = (shares > 0) & (phase_rows > 0)
-        return float((shares[known] ** 2 / phase_rows[known]).sum())
 
 
 def _direction(above: float, below: float) -> Direction:

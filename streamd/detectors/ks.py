@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import ClassVar, Literal
 
-from streamd.detectors.base import Detector, DetectorConfig, Reference, State
+from streamd.detectors.base import Detector, DetectorConfig, Reference, Seasonal, State
 from streamd.detectors.histogram import Histogram
 from streamd.detectors.judge import TwoSampleJudge, TwoSampleProfile, TwoSampleSettings
 from streamd.model import FeatureBatch, Kind, Reading, Verdict
@@ -35,7 +35,7 @@ class KsConfig(DetectorConfig, TwoSampleSettings):
 
     type: Literal["ks"] = "ks"
     judges: ClassVar[int] = 2
-    seasonal: ClassVar[bool] = True
+    seasonal: ClassVar[Seasonal] = "values"
 
     columns: tuple[str, ...] = ("*",)
     """Which columns, by name or pattern (`amount`, `pixel*`, `logits*`): all by default."""
@@ -45,9 +45,8 @@ class KsConfig(DetectorConfig, TwoSampleSettings):
         names = tuple(name for name in table.numeric if self._selects(name))
         features = TwoSampleProfile(names, table.matrix(names), self, reference.phase_rows)
         classes = [i for i, name in enumerate(table.prediction_names()) if self._selects(name)]
-        predictions = TwoSampleProfile(
-            tuple(table.prediction_names()[i] for i in classes), table.prediction_matrix()[classes], self
-        )
+        chosen = tuple(table.prediction_names()[i] for i in classes)
+        predictions = TwoSampleProfile(chosen, table.prediction_matrix()[classes], self, reference.phase_rows)
         if table.predictions is None:
             return KsProfile(features, predictions, None, 0, ())
         shape = table.predictions.values.shape
@@ -102,7 +101,7 @@ class KsDetector:
         ):
             matrix = table.prediction_matrix()
             chosen = matrix if len(profile.chosen) == profile.classes else matrix[list(profile.chosen)]
-            verdicts += self._predictions.update(chosen, batch.offset)
+            verdicts += self._predictions.update(chosen, batch.offset, batch.phase)
         return tuple(verdicts)
 
     def readings(self) -> tuple[Reading, ...]:

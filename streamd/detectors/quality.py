@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from streamd.detectors.base import Detector, DetectorConfig, Reference, State
+from streamd.detectors.base import Detector, DetectorConfig, Reference, Seasonal, State
 from streamd.detectors.quality_profile import (
     QualityProfile,
     autocorrelation_time,
@@ -20,7 +20,7 @@ from streamd.detectors.quality_profile import (
 )
 from streamd.detectors.shares import DOUBT, at_least
 from streamd.model import Direction, FeatureBatch, Kind, Verdict, Window
-from streamd.table import FloatArray, Predictions, Table
+from streamd.table import PHASE_ROWS_MIN, FloatArray, Predictions, Table
 
 NAMED_MAX = 3  # findings in the sentence; the alert's `features` has them all
 TESTS = 2  # per column: missing values, and a constant
@@ -41,6 +41,7 @@ class QualityConfig(DetectorConfig):
 
     type: Literal["quality"] = "quality"
     judges: ClassVar[int] = 1
+    seasonal: ClassVar[Seasonal] = "phases"
 
     missing_ratio: float = Field(default=2.0, ge=1)
     """The share of missing values must be more than this many times the reference's."""
@@ -67,8 +68,13 @@ class QualityConfig(DetectorConfig):
 
     def profile(self, reference: Reference, weights: bytes | None) -> QualityProfile:
         tests = TESTS * (len(reference.table.numeric) + len(reference.table.categorical))
-        doubt = DOUBT / max(tests, 1)
-        return profile_of(reference.table, doubt, self.sum_tolerance, self.dependence == "autocorrelation")
+        how = DOUBT / max(tests, 1), self.sum_tolerance, self.dependence == "autocorrelation"
+        profile, phases = profile_of(reference.table, *how), reference.phases
+        if phases is None or reference.phase_rows is None:
+            return profile
+        parts = [np.flatnonzero(phases == phase) for phase in range(len(reference.phase_rows))]
+        known = [profile_of(reference.table.take(p), *how) if len(p) >= PHASE_ROWS_MIN else None for p in parts]
+        return replace(profile, phases=tuple(known))
 
     def build(self, name: str, profile: QualityProfile) -> Detector:
         return QualityDetector(name, self, profile)
@@ -122,7 +128,7 @@ class QualityDetector:
         findings: list[_Finding] = []
         if table.numeric or table.categorical or table.arrays:  # else predictions alone, which a batch may be
             findings += self._schema(table)
-            findings += self._values(table)
+            findings += self._values(table, self._profile.at(batch.phase))
         if table.predictions is not None:
             findings += self._predictions(table.predictions)
         return (self._verdict(batch, findings),)
@@ -150,8 +156,8 @@ class QualityDetector:
             if name not in was:
                 yield _Finding(name, 1.0, np.nan, MENTION, "up", f"{name}: an unknown column")
 
-    def _values(self, table: Table) -> Iterable[_Finding]:
-        """Values that are missing, not finite, or all the same."""
+    def _values(self, table: Table, usual: QualityProfile) -> Iterable[_Finding]:
+        """Values that are missing, not finite, or all the same; `usual` is what is known of their shares."""
         profile, rows = self._profile, table.rows
         matrix = table.matrix(profile.names)
         nans, infinite, same = value_counts(matrix)
@@ -174,23 +180,23 @@ class QualityDetector:
                 text = f"{name}: {count} of {table.arrays[name].size} values not finite (reference none)"
                 yield _Finding(name, count / table.arrays[name].size, np.nan, RULE, "up", text)
         if rows >= self._config.rows_min and (missing.any() or constant.any()):
-            yield from self._shares(table, missing, constant)
+            yield from self._shares(table, usual, missing, constant)
 
-    def _shares(self, table: Table, missing: Any, constant: Any) -> Iterable[_Finding]:
+    def _shares(self, table: Table, usual: QualityProfile, missing: Any, constant: Any) -> Iterable[_Finding]:
         """Shares of missing values and constants; `missing` (k,) counts, `constant` (k,) flags."""
-        profile, rows = self._profile, table.rows
+        rows = table.rows
         shares = missing / rows
         smallest = 1 / (2 * rows)  # half a row: no division by zero
         rises = np.minimum(
-            shares / np.maximum(profile.missing * self._config.missing_ratio, smallest),
-            (shares - profile.missing) / max(self._config.missing_rise, smallest),
+            shares / np.maximum(usual.missing * self._config.missing_ratio, smallest),
+            (shares - usual.missing) / max(self._config.missing_rise, smallest),
         )
         for i in np.flatnonzero(rises > 1).tolist():
             if self._here(table, i):
-                yield self._missing(table, i, float(missing[i]), float(rises[i]))
+                yield self._missing(table, usual, i, float(missing[i]), float(rises[i]))
         held = rows - missing
         for i in np.flatnonzero((constant > 0) & (held >= self._config.rows_min)).tolist():
-            yield self._constant(i, float(held[i]))
+            yield self._constant(usual, i, float(held[i]))
 
     def _here(self, table: Table, place: int) -> bool:
         """Whether the column came with the batch, as what it was or with nothing in it."""
@@ -198,22 +204,22 @@ class QualityDetector:
         same = name in (table.numeric if place < len(self._profile.names) else table.categorical)
         return same or ((name in table.numeric or name in table.categorical) and _all_missing(table, name))
 
-    def _missing(self, table: Table, place: int, count: float, effect: float) -> _Finding:
-        profile, name, rows = self._profile, self._columns[place], float(table.rows)
-        tau = float(profile.missing_times[place])  # a batch in which all are missing tells nothing of clusters
+    def _missing(self, table: Table, usual: QualityProfile, place: int, count: float, effect: float) -> _Finding:
+        name, rows = self._columns[place], float(table.rows)
+        tau = float(usual.missing_times[place])  # a batch in which all are missing tells nothing of clusters
         if self._config.dependence == "autocorrelation":
             column = table.numeric.get(name)
             gone = np.isnan(column) if column is not None else table.categorical[name].codes < 0
             tau = max(tau, autocorrelation_time(gone.astype(np.float64)))
-        p_value = self._tail(count / tau, rows / tau, profile.missing_limits[place])
-        text = f"{name}: {_percent(count / rows)} of values missing (reference {_percent(profile.missing[place])})"
+        p_value = self._tail(count / tau, rows / tau, usual.missing_limits[place])
+        text = f"{name}: {_percent(count / rows)} of values missing (reference {_percent(usual.missing[place])})"
         return _Finding(name, count / rows, p_value, effect, "up", text)
 
-    def _constant(self, place: int, rows: float) -> _Finding:
+    def _constant(self, usual: QualityProfile, place: int, rows: float) -> _Finding:
         """All values are the same: how often that happens by chance is how common the commonest one is."""
-        profile, name = self._profile, self._columns[place]
-        effective = max(rows / profile.times[place], 1.0)
-        p_value = self._tail(effective, effective, profile.commonest_limits[place])
+        name = self._columns[place]
+        effective = max(rows / usual.times[place], 1.0)
+        p_value = self._tail(effective, effective, usual.commonest_limits[place])
         return _Finding(name, 1.0, p_value, RULE, "changed", f"{name}: constant over {rows:.0f} rows")
 
     def _tail(self, count: float, rows: float, limit: float) -> float:

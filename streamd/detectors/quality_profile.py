@@ -29,6 +29,7 @@ class QualityProfile:
         had_non_finite_arrays: the n-dimensional features that did.
         predictions: kind and number of classes.
         had_bad_predictions: what was wrong with them already.
+        phases: of a season, the habits of its rows; None where there are too few of them. Nothing without a season.
     """
 
     names: tuple[str, ...]
@@ -44,6 +45,11 @@ class QualityProfile:
     had_non_finite_arrays: frozenset[str]
     predictions: tuple[str, int] | None
     had_bad_predictions: frozenset[str]
+    phases: tuple[QualityProfile | None, ...] = ()
+
+    def at(self, phase: int | None) -> QualityProfile:
+        """What is known of that phase of the season; of all, where it is little."""
+        return self if phase is None or not self.phases else self.phases[phase] or self
 
 
 def profile_of(table: Table, doubt: float, sum_tolerance: float, dependent: bool) -> QualityProfile:

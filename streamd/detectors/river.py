@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, JsonValue, model_validator
 
-from streamd.detectors.base import Detector, DetectorConfig, Reference, State
+from streamd.detectors.base import Detector, DetectorConfig, Reference, Seasonal, State
 from streamd.detectors.judge import TwoSampleSettings
 from streamd.detectors.river_state import capture, grow, is_generator, reinstate
 from streamd.model import Direction, FeatureBatch, Kind, Verdict, Window
@@ -90,6 +90,10 @@ class RiverConfig(DetectorConfig):
     @property
     def needs_reference(self) -> bool:  # type: ignore[override]  # of one class of river's, not of all
         return self.detector == "HalfSpaceTrees" and self.score_threshold is None
+
+    @property
+    def seasonal(self) -> Seasonal:  # type: ignore[override]  # nor of all inputs
+        return None if self.input == "entropy" else "values"
 
     def profile(self, reference: Reference, weights: bytes | None) -> Any:
         from streamd.detectors.river_trees import learn_reference

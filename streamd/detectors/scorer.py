@@ -21,10 +21,12 @@ from streamd.scorers.confidence import confidences
 from streamd.scorers.fitted import Fitted, from_bytes
 from streamd.scorers.registry import Device, load
 from streamd.scorers.spot import Spot
+from streamd.seasons import ByPhase
 from streamd.table import FloatArray, Table
 
-SCORE = "anomaly_score"
 FEATURES_NAMED_MAX = 3  # in the sentence and with each named row
+NOTHING = np.empty(0)
+ROWS_EXPLAINED = 64  # between two judgements, evenly spaced: where a window alarms they name what all its rows name
 
 
 class ScorerConfig(DetectorConfig):
@@ -53,7 +55,9 @@ class ScorerConfig(DetectorConfig):
         Raises:
             ValueError: bytes that are none, or a scorer that this version does not know.
         """
-        return None if weights is None else ScorerProfile.of(weights, self.judge, self.device)
+        return (
+            None if weights is None else ScorerProfile.of(weights, "anomaly_score", self.judge, self.device, reference)
+        )
 
     def build(self, name: str, profile: ScorerProfile | None) -> ScorerDetector:
         return ScorerDetector(name, self.worst_rows, profile)
@@ -61,82 +65,131 @@ class ScorerConfig(DetectorConfig):
 
 @dataclass(frozen=True, eq=False)
 class ScorerProfile:
-    """A fitted scorer on its device, and its held-out scores, prepared."""
+    """A fitted scorer on its device, and its held-out scores, prepared.
+
+    Attributes:
+        season: makes scores those of an average time; None: there is no season, or nobody knows when the held-out rows
+            were.
+    """
 
     judge: TwoSampleProfile
     scorer: Scorer
     fitted: Fitted
     sha256: str
+    season: ByPhase | None = None
 
     @classmethod
-    def of(cls, weights: bytes, judge: TwoSampleSettings, device: Device) -> ScorerProfile:
+    def of(
+        cls, weights: bytes, score: str, judge: TwoSampleSettings, device: Device, reference: Reference
+    ) -> ScorerProfile | None:
+        """From the bytes of a fit, whose scores are called `score`; None where nothing could be learned.
+
+        Raises:
+            ValueError: bytes that are none, or a scorer that this version does not know.
+        """
         fitted = from_bytes(weights)
-        profile = TwoSampleProfile((SCORE,), fitted.calibration[None, :], judge)
-        return cls(profile, load(fitted, device), fitted, hashlib.sha256(weights).hexdigest())
+        if fitted.empty:
+            return None
+        scores, season = fitted.calibration, None
+        if reference.phases is not None and reference.phase_rows is not None and fitted.places is not None:
+            phases = reference.phases[fitted.places]
+            season = ByPhase(scores, phases, len(reference.phase_rows))
+            scores = season.told(scores, phases)
+        profile = TwoSampleProfile((score,), scores[None, :], judge, None if season is None else season.rows)
+        return cls(profile, load(fitted, device), fitted, hashlib.sha256(weights).hexdigest(), season)
 
 
 class ScorerDetector:
-    """The scores of one stream. See ScorerConfig. A row all of whose columns are missing has none."""
+    """The scores of one stream. See ScorerConfig and AutoencoderConfig.
+
+    A row all of whose columns are missing has none. Columns that the scorer does not know are not looked at.
+    """
 
     def __init__(self, name: str, worst_rows: int, profile: ScorerProfile | None) -> None:
+        from streamd.scorers import kernels  # numba, which the command line need not wait for
+
+        self._kernels = kernels
         self.name = name
         self.profile = profile
-        self.worst = WorstRows(worst_rows)
-        self.tally = Tally()
         self.spot: Spot | None = None
-        if profile is not None:
-            spot = profile.fitted.spot
-            self.spot = spot and Spot(profile.fitted.calibration, spot.rate, spot.depth_rows)
-            settings = profile.judge.settings
-            self.judge = TwoSampleJudge(name, Kind.FEATURES, profile.judge)
-            self.judgements = Judgements(settings.window_rows, settings.stride_rows)
+        if profile is None:
+            return
+        settings, spot = profile.judge.settings, profile.fitted.spot
+        self.judge = TwoSampleJudge(name, Kind.FEATURES, profile.judge)
+        self.judgements = Judgements(settings.window_rows, settings.stride_rows)
+        self.worst = WorstRows(worst_rows)
+        self.tally = self._new_tally(profile)
+        if spot is not None:
+            self.spot = Spot(profile.fitted.calibration, spot.rate, spot.depth_rows)
+
+    def _new_tally(self, profile: ScorerProfile) -> Tally:
+        return Tally(len(profile.scorer.features), max(1, self.judgements.stride // ROWS_EXPLAINED))
 
     # --- Judge, then learn ---
 
     def update(self, batch: FeatureBatch) -> tuple[Verdict, ...]:
-        if self.profile is None or not batch.table.rows or not _known(self.profile.scorer.features, batch.table):
+        profile = self.profile
+        if profile is None or not batch.table.rows or not _known(profile.scorer.features, batch.table):
             return ()
-        scores = self.profile.scorer.score(batch.table)
-        findings = self._count(self.profile, batch, scores)
-        verdicts = self.judge.update(scores.values[None, :], batch.offset)
-        return tuple(self._explained(verdict, *found) for verdict, found in zip(verdicts, findings, strict=True))
+        scores = profile.scorer.score(batch.table)
+        if profile.season is not None and batch.phase is not None:
+            scores.values = profile.season(scores.values, batch.phase, batch.offset)
+        findings = self._count(profile, batch, scores)
+        verdicts = self.judge.update(scores.values[None, :], batch.offset, batch.phase)
+        return tuple(_explained(profile, verdict, *found) for verdict, found in zip(verdicts, findings, strict=True))
 
     def _count(
         self, profile: ScorerProfile, batch: FeatureBatch, scores: Scores
     ) -> list[tuple[Tally, tuple[RowFinding, ...]]]:
         """Sum up what the judge's windows rest on: for each that ends in this batch its tally and worst rows."""
-        sure = None if batch.table.predictions is None else confidences(batch.table.predictions)
-
-        def describe(rows: NDArray[np.int64]) -> list[dict[str, Any]]:
-            return [
-                {**found, "confidence": None if sure is None or np.isnan(sure[row]) else float(sure[row])}
-                for row, found in zip(rows.tolist(), _described(profile.scorer, scores, rows, batch.table), strict=True)
-            ]
-
-        over = scores.values > profile.fitted.row_threshold if self.spot is None else self.spot.judge(scores.values)[0]
+        values, predictions = scores.values, batch.table.predictions
+        over = values > profile.fitted.row_threshold if self.spot is None else self.spot.judge(values)[0]
+        sure = NOTHING if predictions is None else confidences(predictions)
         ended, start = [], 0
-        for end in [*self.judgements.cuts(len(scores.values)), None]:
-            stop = len(scores.values) if end is None else end
-            part = slice(start, stop)
-            self.tally.add(scores.values[part], over[part], None if sure is None else sure[part])
-            self.worst.offer(scores.values[part], batch, start, describe)
-            if end is not None:
-                ended.append((self.tally, self.worst.take()))
-                self.tally = Tally()
-                start = end
+        for end in self.judgements.cuts(len(values)):
+            self._add(batch, scores, over, sure, start, end)
+            ended.append((self.tally, self.worst.take()))
+            self.tally = self._new_tally(profile)
+            start = end
+        self._add(batch, scores, over, sure, start, len(values))
         return ended
 
-    def _explained(self, verdict: Verdict, tally: Tally, rows: tuple[RowFinding, ...]) -> Verdict:
-        """The verdict with how many rows stand out, which, what moved them, and by whose weights."""
+    def _add(
+        self, batch: FeatureBatch, scores: Scores, over: NDArray[np.bool_], sure: FloatArray, start: int, stop: int
+    ) -> None:
+        """Count the rows from `start` to `stop`, keep the worst of them, and ask of these and of a few more why."""
         assert self.profile is not None
-        finding = verdict.finding.replace(f"{SCORE} drifted up", "anomaly score rose", 1)
-        finding = finding.replace(f"{SCORE} drifted down", "anomaly score fell", 1)
-        finding = finding.replace(f"{SCORE} changed", "anomaly score changed its distribution", 1)
-        if finding != verdict.finding and (names := _most_in(rows)):
-            finding += f"; most in {', '.join(names)}"
-        if tally.over:
-            finding += f"; {tally.over} of {tally.rows} rows over the row threshold{tally.in_confidence()}"
-        return dataclasses.replace(verdict, finding=finding, rows=rows, model_sha256=self.profile.sha256)
+        values = scores.values[start:stop]
+        few = self.tally.add(values, over[start:stop], sure[start:stop])
+        worst = self.worst.highest(values)
+        if not len(few) and not len(worst):
+            return
+        rows = np.concatenate((few, worst))
+        rows += start
+        parts = np.ascontiguousarray(scores.explain(rows))  # (features, rows)
+        self.tally.explain(parts, len(few))
+        if len(worst):
+            rows = rows[len(few) :]
+            self.worst.keep(batch, rows, values[worst], self._described(parts, len(few), rows, batch.table, sure))
+
+    def _described(
+        self, parts: FloatArray, first: int, rows: NDArray[np.int64], table: Table, sure: FloatArray
+    ) -> list[dict[str, Any]]:
+        """Of each row the features that add most to its score, their values, and their shares of what all add: `parts`
+        is (features, rows), from `first` on. And the model's confidence, empty where the model said nothing."""
+        assert self.profile is not None
+        features = self.profile.scorer.features
+        named = np.zeros((len(rows), min(FEATURES_NAMED_MAX, len(features))), np.int64)
+        shares = np.empty(named.shape)
+        self._kernels.largest_shares(parts, first, named, shares)
+        found = []
+        for row, indices, adding in zip(rows.tolist(), named.tolist(), shares.tolist(), strict=True):
+            some = zip(indices, adding, strict=True)
+            contributions = {features[i]: share for i, share in some if share > 0 or i == indices[0]}
+            values = {name: value_of(table, name, row) for name in contributions}
+            confidence = float(sure[row]) if len(sure) and sure[row] == sure[row] else None  # NaN alone is not itself
+            found.append({"features": values, "contributions": contributions, "confidence": confidence})
+        return found
 
     def readings(self) -> tuple[Reading, ...]:
         """See base.Readable."""
@@ -147,95 +200,88 @@ class ScorerDetector:
 
     # --- State ---
 
-    def snapshot(self) -> State:
+    @property
+    def _parts(self) -> dict[str, TwoSampleJudge | Remembers | Spot]:
+        """What remembers."""
         if self.profile is None:
             return {}
-        return {
-            "judge": self.judge.snapshot(),
-            "worst": self.worst.snapshot(),
-            "judgements": self.judgements.snapshot(),
-            "tally": self.tally.snapshot(),
-            "spot": self.spot and self.spot.snapshot(),
-        }
+        spot = {} if self.spot is None else {"spot": self.spot}
+        return {"judge": self.judge, "worst": self.worst, "judgements": self.judgements, "tally": self.tally, **spot}
+
+    def snapshot(self) -> State:
+        return {name: part.snapshot() for name, part in self._parts.items()}
 
     def restore(self, state: State) -> None:
-        if self.profile is None:
-            return
-        self.judge.restore(state["judge"])
-        self.worst.restore(state["worst"])
-        self.judgements.restore(state["judgements"])
-        self.tally.restore(state["tally"])
-        if self.spot is not None:
-            self.spot.restore(state["spot"])
+        for name, part in self._parts.items():
+            part.restore(state[name])
 
     @property
     def nbytes(self) -> int:
-        if self.profile is None:
-            return 0
-        spot = self.spot.nbytes if self.spot is not None else 0
-        return spot + self.judge.nbytes + self.worst.nbytes + self.judgements.nbytes + self.tally.nbytes
+        return sum(part.nbytes for part in self._parts.values())
 
 
 class Tally(Remembers):
     """What rows since the last judgement add up to.
 
+    Args:
+        features: how many the scorer reads.
+        every: which rows are asked why: each so manieth, however they are divided into batches.
+
     Attributes:
-        rows: rows with a score.
-        over: rows over the row threshold.
-        sure_over, sure_rest: the sums of the model's confidence on these and on the others, where it is known;
-        counted_over, counted_rest: of how many rows.
+        counts, sure: see kernels.tally.
+        explained: rows that were asked why.
+        shares: (features,) the sums of what each adds to their scores, as shares of what all add.
     """
 
-    remembered: ClassVar[tuple[str, ...]] = ("rows", "over", "sure_over", "sure_rest", "counted_over", "counted_rest")
+    remembered: ClassVar[tuple[str, ...]] = ("counts", "sure", "explained", "shares")
 
-    def __init__(self) -> None:
-        self.rows = self.over = self.counted_over = self.counted_rest = 0
-        self.sure_over = self.sure_rest = 0.0
+    def __init__(self, features: int, every: int) -> None:
+        from streamd.scorers import kernels  # numba, which the command line need not wait for
 
-    def add(self, scores: FloatArray, over: NDArray[np.bool_], sure: FloatArray | None) -> None:
-        """Add rows, all (rows,): a score of NaN is none; `sure` is the model's confidence, None: it said nothing."""
-        self.rows += int(np.count_nonzero(~np.isnan(scores)))
-        self.over += int(np.count_nonzero(over))
-        if sure is None:
-            return
-        known = ~np.isnan(sure)
-        self.counted_over += int(np.count_nonzero(over & known))
-        self.counted_rest += int(np.count_nonzero(~over & known))
-        self.sure_over += float(sure[over & known].sum())
-        self.sure_rest += float(sure[~over & known].sum())
+        self._kernels = kernels
+        self._every = every
+        self.counts, self.sure, self.shares = np.zeros(5, np.int64), np.zeros(2), np.zeros(features)
+        self.explained = 0
 
-    def in_confidence(self) -> str:
-        """What the model thought of the rows over the threshold, against the rest; nothing where it is not known."""
-        if not self.counted_over or not self.counted_rest:
+    def add(self, scores: FloatArray, over: NDArray[np.bool_], sure: FloatArray) -> NDArray[np.int64]:
+        """Add rows, all (rows,); `sure` is empty where the model said nothing. Returns the places to `explain`."""
+        chosen = np.empty(len(scores) // self._every + 1, np.int64)
+        return chosen[: self._kernels.tally(scores, over, sure, self._every, self.counts, self.sure, chosen)]
+
+    def explain(self, parts: FloatArray, count: int) -> None:
+        """Add the first `count` rows of `parts` (features, rows): see Scores.explain."""
+        self.explained += self._kernels.add_shares(parts, count, self.shares)
+
+    def most_in(self, features: tuple[str, ...], usual: FloatArray | None) -> list[str]:
+        """The features whose share grew most against what is `usual`, largest first."""
+        grown = self.shares / max(1, self.explained) - (0.0 if usual is None else usual)
+        largest = np.argsort(-grown, kind="stable")[:FEATURES_NAMED_MAX]
+        return [features[i] for i in largest if grown[i] > 0]
+
+    def over(self) -> str:
+        """How many rows stand out, and what the model thought of them against the rest where that is known."""
+        _, scored, over, *known = self.counts.tolist()
+        if not over:
             return ""
-        over, rest = self.sure_over / self.counted_over, self.sure_rest / self.counted_rest
-        return f", on which the model's confidence is {over:.2f} (else {rest:.2f})"
+        said = f"; {over} of {scored} rows over the row threshold"
+        if not all(known):
+            return said
+        rest, there = (self.sure / known).tolist()
+        return f"{said}, on which the model's confidence is {there:.2f} (else {rest:.2f})"
+
+
+def _explained(profile: ScorerProfile, verdict: Verdict, tally: Tally, rows: tuple[RowFinding, ...]) -> Verdict:
+    """The verdict with what moved most, how many rows stand out, which, and by whose weights."""
+    (score,), (direction,) = verdict.columns, verdict.directions
+    finding = verdict.finding
+    for word, moved in (("drifted up", "rose"), ("drifted down", "fell"), ("changed", "changed its distribution")):
+        finding = finding.replace(f"{score} {word}", f"{score.replace('_', ' ')} {moved}", 1)
+    if finding != verdict.finding and direction != "down":  # where all is more normal than ever, nothing is to blame
+        names = tally.most_in(profile.scorer.features, profile.fitted.usual)
+        finding += f"; most in {', '.join(names)}" if names else ""
+    return dataclasses.replace(verdict, finding=finding + tally.over(), rows=rows, model_sha256=profile.sha256)
 
 
 def _known(features: tuple[str, ...], table: Table) -> bool:
     """Whether the batch has any column that the scorer reads: of predictions alone there is no score."""
     return any(n in table.numeric or n in table.categorical or n in table.arrays for n in features)
-
-
-def _described(scorer: Scorer, scores: Scores, rows: NDArray[np.int64], table: Table) -> list[dict[str, Any]]:
-    """Of each row the features that add most to its score: their values, and their shares of what all add."""
-    if not len(rows):
-        return []
-    parts = scores.explain(rows)  # (features, len(rows))
-    named = np.argsort(-parts, axis=0, kind="stable")[:FEATURES_NAMED_MAX]
-    totals = np.abs(parts).sum(axis=0)
-    found = []
-    for k, row in enumerate(rows.tolist()):
-        indices = [i for i in named[:, k].tolist() if parts[i, k] > 0] or named[:1, k].tolist()
-        shares = {scorer.features[i]: float(parts[i, k] / totals[k]) if totals[k] else 0.0 for i in indices}
-        found.append({"features": {n: value_of(table, n, row) for n in shares}, "contributions": shares})
-    return found
-
-
-def _most_in(rows: tuple[RowFinding, ...]) -> list[str]:
-    """The features that add most to the scores of the worst rows, largest first."""
-    sums: dict[str, float] = {}
-    for row in rows:
-        for name, share in (row.contributions or {}).items():
-            sums[name] = sums.get(name, 0.0) + share
-    return sorted(sums, key=lambda name: -sums[name])[:FEATURES_NAMED_MAX]

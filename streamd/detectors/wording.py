@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from streamd.model import Direction
 from streamd.table import FloatArray
 
 NAMED_MAX = 3  # a sentence that a pager can show; the alert's `features` has them all
+NAME_MAX = 64  # longer values are kept as their hash: a producer must not fill the memory
 ADJUSTED_MAX = 0.05  # below this the word "drifted" is allowed; how grave it is, is the policy's to say
 
 
@@ -73,3 +75,10 @@ def _p_value(adjusted: FloatArray | None, index: int) -> str:
     if p < 1e-99:  # exponents of three digits say nothing more to a reader
         return ", p<1e-99"
     return f", p={p:.0e}".replace("e-0", "e-") if p < 1e-3 else f", p={p:.2g}"
+
+
+def short(value: str) -> str:
+    """What a value is remembered as."""
+    if len(value) <= NAME_MAX:
+        return value
+    return value[:16] + "…" + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:32]

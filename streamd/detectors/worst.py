@@ -34,19 +34,27 @@ class WorstRows(Remembers):
 
         `describe` is asked about the rows that are kept, by their indices in the batch.
         """
+        found = self.highest(scores)
+        if len(found):
+            self.keep(batch, found + start, scores[found], describe(found + start))
+
+    def highest(self, scores: FloatArray) -> NDArray[np.int64]:
+        """The places in `scores` (rows,) of those that would be kept, highest first."""
         from streamd.scorers import kernels  # numba, which the command line need not wait for
 
-        if not self.limit:
-            return
-        floor = self.kept[-1]["score"] if len(self.kept) == self.limit else -np.inf
         found = np.empty(self.limit, np.int64)
-        found = found[: kernels.highest(scores, floor, found)]
-        if not len(found):
-            return
-        values, found = scores[found].tolist(), found + start
-        for row, score, described in zip(found.tolist(), values, describe(found), strict=True):
+        if not self.limit:
+            return found
+        floor = self.kept[-1]["score"] if len(self.kept) == self.limit else -np.inf
+        return found[: kernels.highest(scores, floor, found)]
+
+    def keep(
+        self, batch: FeatureBatch, rows: NDArray[np.int64], scores: FloatArray, described: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Keep these rows of the batch, which `highest` has named."""
+        for row, score, more in zip(rows.tolist(), scores.tolist(), described, strict=True):
             name = batch.ids[row] if batch.ids is not None else f"{batch.offset}:{row}"
-            self.kept.append({"id": name, "score": score, **described})
+            self.kept.append({"id": name, "score": score, **more})
         self.kept.sort(key=_score, reverse=True)  # stable: what came first stays first
         del self.kept[self.limit :]
 

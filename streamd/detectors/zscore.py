@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from streamd.detectors.base import Detector, DetectorConfig, Remembers
+from streamd.detectors.base import Detector, DetectorConfig, Remembers, Seasonal
 from streamd.detectors.corrections import Correction, adjust
 from streamd.detectors.wording import drifted
 from streamd.model import Direction, FeatureBatch, Kind, Verdict, Window
@@ -47,7 +47,7 @@ class ZscoreConfig(DetectorConfig):
     type: Literal["zscore"] = "zscore"
     needs_reference: ClassVar[bool] = False
     judges: ClassVar[int] = 1
-    seasonal: ClassVar[bool] = True
+    seasonal: ClassVar[Seasonal] = "values"
 
     method: Literal["standard", "robust", "moving_average"] = "standard"
     """`standard`: mean and deviation of the past means; `robust`: median and MAD, for pasts with outliers;
@@ -103,7 +103,8 @@ class ZscoreDetector(Remembers):
 
     The p-value is that of the prediction interval: Student's t with n − 1 degrees of freedom, the deviation
     times √(1 + 1/n) (Hahn and Meeker, *Statistical Intervals*, 4.7), widened as `standardise` says. Down to 1e-6 it is
-    no smaller than the truth for means of 8 rows or more that are normal, t₅, lognormal or one in a hundred.
+    no smaller than the truth for means of 8 rows or more that are normal, t₅, lognormal or one in a hundred. With a
+    season the interval is widened by what the reference does not know of the mean of this phase.
     """
 
     remembered = ("_names", "_means", "_sums", "_following", "_filled", "_buckets")
@@ -169,6 +170,10 @@ class ZscoreDetector(Remembers):
         """The verdict on what `standardise` returned, and which columns (k,) are loud."""
         config = self._config
         z, t, freedom, shift = judged
+        if batch.phase_rows:
+            # All batches of a phase err alike, by what so many rows do not tell of its mean; so did those of the past.
+            with np.errstate(divide="ignore", over="ignore"):
+                t = np.sign(t) / np.sqrt(1.0 / t**2 + 2.0 / (shift**2 * batch.phase_rows))
         if config.method == "robust":
             freedom = np.maximum(MAD_EFFICIENCY * (freedom + 1.0), 1.0)
         shift[np.abs(z) <= config.line] = 0.0

@@ -11,11 +11,12 @@ from streamd.fitting.base import FitError, Progress, ScorerSettings, unwatched
 from streamd.fitting.split import Split, split
 from streamd.fitting.thresholds import AnyThreshold, QuantileThreshold, Threshold, choose
 from streamd.scorers import registry
-from streamd.scorers.base import Scorer
+from streamd.scorers.base import Scorer, Scores
 from streamd.scorers.fitted import Fitted, Spotted
 from streamd.table import FloatArray, Table
 
 ROWS_MIN = 20  # of fewer nothing can be held out that says anything
+USUAL_ROWS = 500  # that are explained to know what is usual: some scorers take milliseconds for each
 
 
 @dataclass(frozen=True)
@@ -76,18 +77,39 @@ def fit(
     if options.trim:
         kept, trimmed = _without_worst(first.scorer, learned, options.trim)
         first = _loaded(settings, kept, validating, progress)
-    scores = first.scorer.score(table.take(parts.held_out)).values
-    known = ~np.isnan(scores)
-    if not known.any():
-        raise FitError("no row that was held out has a score: their columns are all missing")
+    scores = first.scorer.score(table.take(parts.held_out))
+    known = scored_rows(scores)
     held_labels = None if labels is None else labels[parts.held_out][known]
-    normal = scores[known] if held_labels is None else scores[known][~held_labels]
-    threshold = choose(options.threshold, scores[known], held_labels)
-    note = f"{first.fitted.note}; {len(normal)} rows held out"
+    normal = known if held_labels is None else known[~held_labels]
+    threshold = choose(options.threshold, scores.values[known], held_labels)
     tail = threshold.tail
-    spot = None if tail is None else Spotted(tail.rate, tail.depth_rows)
-    fitted = replace(first.fitted, calibration=normal, row_threshold=threshold.value, note=note, spot=spot)
+    fitted = replace(
+        first.fitted,
+        calibration=scores.values[normal],
+        row_threshold=threshold.value,
+        note=f"{first.fitted.note}; {len(normal)} rows held out",
+        spot=None if tail is None else Spotted(tail.rate, tail.depth_rows),
+        usual=usual_shares(scores, normal),
+    )
     return Fit(fitted, threshold, first.scorer, parts, trimmed)
+
+
+def scored_rows(scores: Scores) -> NDArray[np.intp]:
+    """The places of the rows that were held out and have a score. Raises FitError where none has."""
+    known = np.flatnonzero(~np.isnan(scores.values))
+    if not len(known):
+        raise FitError("no row that was held out has a score: their columns are all missing")
+    return known
+
+
+def usual_shares(scores: Scores, rows: NDArray[np.intp]) -> FloatArray:
+    """(features,) what share of the scores of these rows each feature adds, on average."""
+    from streamd.scorers import kernels  # numba, which the command line need not wait for
+
+    parts = np.ascontiguousarray(scores.explain(rows[:: 1 + len(rows) // USUAL_ROWS]))
+    shares: FloatArray = np.zeros(len(parts))
+    shares /= max(1, kernels.add_shares(parts, parts.shape[1], shares))
+    return shares
 
 
 @dataclass(frozen=True, eq=False)

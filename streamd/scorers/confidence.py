@@ -13,13 +13,16 @@ def confidences(predictions: Predictions) -> FloatArray:
     >>> confidences(Predictions("logits", np.array([[0.0, 0.0], [50.0, -50.0]])))
     array([0.5, 1. ])
     """
+    from streamd.scorers import kernels  # numba, which the command line need not wait for
+
     values = predictions.values
     if values.shape[1] == 1:
         values = two_classes(values, predictions.kind)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        if predictions.kind == "logits":
-            return np.asarray(1.0 / np.exp(values - values.max(axis=1, keepdims=True)).sum(axis=1))
-        return np.asarray(values.max(axis=1) / values.sum(axis=1))
+    if not values.flags.carray:  # a view of a network buffer, perhaps at an odd address
+        values = np.require(values, np.float64, ["C_CONTIGUOUS", "ALIGNED"])
+    found = np.empty(len(values))
+    kernels.confidences(values, predictions.kind == "logits", found)
+    return found
 
 
 def two_classes(values: FloatArray, kind: PredictionKind) -> FloatArray:

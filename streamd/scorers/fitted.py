@@ -18,7 +18,7 @@ from streamd.table import FloatArray
 
 FORMAT = "streamd-scorer/1"
 KEY = "streamd"
-CALIBRATION = "calibration"
+CALIBRATION, USUAL, PLACES = "calibration", "usual", "places"
 
 
 class Spotted(NamedTuple):
@@ -35,11 +35,14 @@ class Fitted:
     Attributes:
         kind: who can read the rest: a key of `scorers.registry`.
         described: JSON values: columns, transform, architecture.
-        tensors: name -> array. The name `calibration` is taken.
+        tensors: name -> array, none where nothing could be learned. The names `calibration`, `usual` and
+            `places` are taken.
         calibration: (held out,) scores of rows that the fit did not see, in their order.
         row_threshold: scores above it are named and counted.
         note: one sentence for people: what was fitted on how much, or why nothing was.
         spot: how the row threshold goes on learning; None: it stays.
+        usual: (features,) the mean share of each in the scores of normal rows; None: it is not known.
+        places: (held out,) of these rows in the reference, where its rows have times; None: nobody needs to know.
     """
 
     kind: str
@@ -49,15 +52,26 @@ class Fitted:
     row_threshold: float
     note: str
     spot: Spotted | None = None
+    usual: FloatArray | None = None
+    places: NDArray[np.int64] | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing could be learned; the note says why."""
+        return not self.tensors
 
 
 def to_bytes(fitted: Fitted) -> bytes:
     """Equal fits give equal bytes."""
     from safetensors.numpy import save
 
-    assert CALIBRATION not in fitted.tensors, fitted.kind
+    assert not {CALIBRATION, USUAL, PLACES} & fitted.tensors.keys(), fitted.kind
     arrays = {name: np.ascontiguousarray(array) for name, array in fitted.tensors.items()}
     arrays[CALIBRATION] = fitted.calibration.astype(np.float64)
+    if fitted.usual is not None:
+        arrays[USUAL] = fitted.usual
+    if fitted.places is not None:
+        arrays[PLACES] = fitted.places.astype(np.int64)
     described = {
         "format": FORMAT,
         "kind": fitted.kind,
@@ -85,7 +99,7 @@ def from_bytes(data: bytes) -> Fitted:
         described = orjson.loads(header["__metadata__"][KEY])
         if described.get("format") != FORMAT:
             raise ValueError(f"they are {described.get('format')!r}, this version reads {FORMAT!r}: fit them anew")
-        calibration = tensors.pop(CALIBRATION)
+        calibration, usual, places = tensors.pop(CALIBRATION), tensors.pop(USUAL, None), tensors.pop(PLACES, None)
         return Fitted(
             described["kind"],
             described["described"],
@@ -94,6 +108,8 @@ def from_bytes(data: bytes) -> Fitted:
             float(described["row_threshold"]),
             described["note"],
             None if described.get("spot") is None else Spotted(*described["spot"]),
+            usual,
+            places,
         )
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"these weights are no fitted scorer: {error}") from error

@@ -20,8 +20,10 @@ _VECTOR = types.Array(types.float64, 1, "C", readonly=True)
 _CODES = types.Array(types.int32, 1, "C", readonly=True)
 _INPUTS = types.Array(types.float32, 2, "C", readonly=True)
 _WEIGHTS = types.Array(types.float32, 1, "C", readonly=True)
-_PAIR: Any = types.UniTuple(types.int64, 2)  # type: ignore[no-untyped-call]  # numba is typed in part
 _SLOTS = types.Array(types.int32, 1, "C", readonly=True)
+_BOOLS = types.Array(types.boolean, 1, "C", readonly=True)
+_OWNERS = types.Array(types.intp, 1, "C", readonly=True)
+_ROWS = types.Array(types.int64, 1, "A", readonly=True)
 
 
 def _compiled(*signatures: Any) -> Callable[[Any], Any]:
@@ -97,6 +99,31 @@ def probability_entropies(probabilities: Any, entropies: Any, winners: Any) -> N
         entropies[i] = max(0.0, entropy)
 
 
+@_compiled(types.void(_MATRIX, types.boolean, types.float64[::1]))
+def confidences(predictions: Any, logits: bool, out: Any) -> None:
+    """out := the probability of the most likely class, row by row; NaN where there is none.
+
+    Of probabilities it is their largest over their sum; several logits of +∞ share all the probability.
+    """
+    rows, classes = predictions.shape
+    for i in range(rows):
+        top = -math.inf
+        for j in range(classes):
+            value = predictions[i, j]
+            if not value <= top:  # NaN too, which stays
+                top = value
+            if math.isnan(top):
+                break
+        total = 0.0
+        for j in range(classes):
+            value = predictions[i, j]
+            total += (1.0 if value == top else math.exp(value - top)) if logits else value
+        if (not math.isfinite(top) and not (logits and top == math.inf)) or not total > 0.0:
+            out[i] = math.nan
+        else:
+            out[i] = 1.0 / total if logits else top / total
+
+
 @_compiled(types.void(_MATRIX, _VECTOR, _VECTOR, _VECTOR, types.float64, types.float32[:, ::1]))
 def standardise(columns: Any, means: Any, scales: Any, fills: Any, bound: float, out: Any) -> None:
     """out = (column − mean) / scale, clipped to ±bound; a missing value is the column's fill. (columns, rows)."""
@@ -144,23 +171,64 @@ def squared_errors(inputs: Any, outputs: Any, weights: Any, means: Any) -> None:
         means[i] = sums[i] / np.float32(count)
 
 
-@_compiled(_PAIR(_INPUTS, _VECTOR, types.int64, types.int64, types.float64, types.float64[::1]))
-def add_up(squared: Any, errors: Any, start: int, stop: int, threshold: float, sums: Any) -> tuple[int, int]:
-    """Add the rows from `start` to `stop` of `squared` (inputs, rows) to `sums` (inputs,).
+@_compiled(types.int64(_VECTOR, _BOOLS, _VECTOR, types.int64, types.int64[::1], types.float64[::1], types.int64[::1]))
+def tally(scores: Any, over: Any, sure: Any, every: int, counts: Any, sums: Any, chosen: Any) -> int:
+    """Count rows, add up their confidence, and choose each `every`-th of those with a score.
 
-    Returns how many of them have an error, and how many have one over the threshold. NaN is no error.
+    Args:
+        scores: (rows,); NaN is none.
+        over: (rows,) whether they are over the threshold.
+        sure: (rows,) the model's confidence, NaN where it is not known; or empty.
+        counts: (5,) to be added to: rows; those with a score; those over the threshold; those not over it and those
+            over it on which the confidence is known.
+        sums: (2,) to be added to: these confidences.
+        chosen: filled with the places of the chosen rows.
+
+    Returns:
+        how many were chosen.
     """
-    for j in range(len(sums)):
+    count = 0
+    for i in range(len(scores)):
+        known = not math.isnan(scores[i])
+        if known and counts[0] % every == 0:
+            chosen[count] = i
+            count += 1
+        counts[0] += 1
+        counts[1] += known
+        counts[2] += over[i]
+        if i < len(sure) and not math.isnan(sure[i]):
+            which = 1 if over[i] else 0
+            counts[3 + which] += 1
+            sums[which] += sure[i]
+    return count
+
+
+@_compiled(types.void(_INPUTS, _OWNERS, _ROWS, types.float64[:, ::1]))
+def by_owner(values: Any, owners: Any, rows: Any, sums: Any) -> None:
+    """Add the inputs of these `rows` of (inputs, rows) to the features that own them: (features, len(rows))."""
+    for j in range(len(owners)):
+        for k in range(len(rows)):
+            sums[owners[j], k] += values[j, rows[k]]
+
+
+@_compiled(types.int64(_MATRIX, types.int64, types.float64[::1]))
+def add_shares(parts: Any, count: int, sums: Any) -> int:
+    """Add to `sums` (features,) the share of each feature in what all features add to a row, row after row.
+
+    Of `parts` (features, rows) the first `count` rows. One to which nothing adds anything is passed over; returns how
+    many were not.
+    """
+    features = len(parts)
+    counted = 0
+    for i in range(count):
         total = 0.0
-        for i in range(start, stop):
-            total += squared[j, i]
-        sums[j] += total
-    known = 0
-    over = 0
-    for i in range(start, stop):
-        known += not math.isnan(errors[i])
-        over += errors[i] > threshold
-    return known, over
+        for j in range(features):
+            total += abs(parts[j, i])
+        if 0.0 < total < math.inf:
+            counted += 1
+            for j in range(features):
+                sums[j] += parts[j, i] / total
+    return counted
 
 
 @_compiled(types.int64(_VECTOR, types.float64, types.int64[::1]))
@@ -180,17 +248,18 @@ def highest(scores: Any, floor: float, rows: Any) -> int:
     return found
 
 
-@_compiled(types.void(_INPUTS, types.intp[::1], types.int64[::1], types.int64[:, ::1]))
-def largest_features(squared: Any, starts: Any, rows: Any, named: Any) -> None:
-    """Of each of `rows`, the features whose inputs in `squared` (inputs, rows) add up to most, into `named` (rows, n).
+@_compiled(types.void(_MATRIX, types.int64, types.int64[:, ::1], types.float64[:, ::1]))
+def largest_shares(parts: Any, first: int, named: Any, shares: Any) -> None:
+    """Of each row of `parts` (features, rows) from `first` on, the features that add most, and their shares.
 
-    The feature f has the inputs from starts[f] on. Of equal ones the first comes first; n is at most their number.
+    Both are (rows, n), n at most the features; of equal ones the first comes first. Where nothing adds anything all
+    shares are 0.
     """
-    totals = np.empty(len(starts))
-    for k in range(len(rows)):
-        for f in range(len(starts)):
-            end = starts[f + 1] if f + 1 < len(starts) else len(squared)
-            totals[f] = 0.0
-            for j in range(starts[f], end):
-                totals[f] += squared[j, rows[k]]
-        highest(totals, -1.0, named[k])
+    for k in range(len(named)):
+        row = parts[:, first + k].copy()
+        total = 0.0
+        for value in row:
+            total += abs(value)
+        highest(row, -math.inf, named[k])
+        for i in range(len(named[k])):
+            shares[k, i] = row[named[k, i]] / total if total > 0.0 else 0.0

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from streamd.scorers import kernels
 from streamd.scorers.arrays import ArrayTransform
-from streamd.scorers.dense import DenseAutoencoder, Device, Layer
+from streamd.scorers.dense import Activation, DenseAutoencoder, Device, Layer
 from streamd.scorers.ferry import Ferry
 from streamd.scorers.fitted import Fitted
 from streamd.scorers.networks.architecture import network
@@ -29,7 +30,9 @@ class RowErrors:
         self._squared = squared  # (inputs, rows)
 
     def explain(self, rows: NDArray[np.int64]) -> FloatArray:
-        return self._transform.by_feature(self._squared[:, rows])
+        added = np.zeros((len(self._transform.features), len(rows)))
+        kernels.by_owner(self._squared, self._transform.owners, rows, added)
+        return added
 
 
 class ArrayErrors:
@@ -112,6 +115,24 @@ def load(fitted: Fitted, device: Device = "auto") -> RowReconstruction | ArrayRe
         if isinstance(error, RuntimeError) and device == "cuda" and not torch.cuda.is_available():
             raise  # it is the machine's fault, not the weights'
         raise ValueError(f"these weights lack a part, or their parts do not fit each other: {error}") from error
+
+
+def parts_of_rows(
+    transform: Transform,
+    layers: Sequence[Layer],
+    activations: Sequence[Activation],
+    precisions: NDArray[np.float32],
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """`described` and `tensors` of a dense network, which `load` reads.
+
+    Args:
+        precisions: (inputs,) what squared errors are multiplied by.
+    """
+    tensors: dict[str, NDArray[Any]] = {**transform.tensors(), "precisions": precisions}
+    for i, (weights, biases) in enumerate(layers):
+        tensors[f"weights.{i}"], tensors[f"biases.{i}"] = weights, biases
+    network = {"network": "dense", "activations": list(activations)}
+    return {"transform": transform.described(), "network": network}, tensors
 
 
 def _rows(described: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], device: Device) -> RowReconstruction:

@@ -16,6 +16,15 @@ def load(fitted: Fitted, device: Device = "auto") -> Scorer:
     Raises:
         ValueError: a kind that this version does not know, or parts that do not fit each other.
     """
+    scorer = _read(fitted, device)
+    if fitted.usual is not None and fitted.usual.shape != (len(scorer.features),):
+        raise ValueError(
+            f"these weights tell what is usual for {fitted.usual.shape}, and read {len(scorer.features)} columns"
+        )
+    return scorer
+
+
+def _read(fitted: Fitted, device: Device) -> Scorer:
     match fitted.kind:
         case "reconstruction":
             from streamd.scorers import reconstruction

@@ -36,7 +36,6 @@ class Transform:
         fills: (k,) what stands for a missing value, after scaling; all 0, which is the mean, when left out.
         indicated: names of the columns with an indicator.
         features: the names of the columns, numeric ones first.
-        starts: (features,) each column's first input, its indicator not counted.
         inputs: how many there are.
         owners: (inputs,) the place of each input's column in `features`.
     """
@@ -49,7 +48,6 @@ class Transform:
     fills: FloatArray | None = None
     indicated: tuple[str, ...] = ()
     features: tuple[str, ...] = field(init=False)
-    starts: NDArray[np.intp] = field(init=False, repr=False)
     inputs: int = field(init=False)
     owners: NDArray[np.intp] = field(init=False, repr=False)
     _slots: tuple[dict[str, int], ...] = field(init=False, repr=False)
@@ -69,7 +67,6 @@ class Transform:
         if self.fills is None:
             object.__setattr__(self, "fills", np.zeros(len(self.numeric)))
         object.__setattr__(self, "features", features)
-        object.__setattr__(self, "starts", starts)
         object.__setattr__(self, "owners", owners)
         object.__setattr__(self, "inputs", len(owners))
         object.__setattr__(self, "_slots", slots)

@@ -20,7 +20,7 @@ from streamd.errors import ConfigError
 from streamd.model import Envelope
 from streamd.transport.base import Outgoing, Partition
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 CHUNK_BYTES = 900_000
 """Below 1 MB, Kafka's default limit of a record: the topic may have been made by somebody else."""

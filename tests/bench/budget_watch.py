@@ -13,7 +13,7 @@ import pyarrow as pa
 from budget_inputs import CATEGORIES, COLUMNS, DAY_MS, T0_MS, Codes, Floats, Series
 
 from streamd.budget import START_MS, per_ms
-from streamd.calibration import poisson_range
+from streamd.calibration import Calibration, advised, overrides, poisson_range
 from streamd.codec.encode import encode_features
 from streamd.config import Config
 from streamd.engine import PartitionEngine
@@ -27,7 +27,8 @@ from streamd.wiring import engine_factory
 
 TOPIC = "streamd.features"
 HOUR_MS = 3_600_000
-SPEAKING = 7  # judges that give p-values which can be small here: ks 2, chi2, entropy 3, zscore
+SPEAKING = 8  # judges that give p-values which can be small here: ks 2, chi2 2, entropy 3, zscore
+REMEMBERED = 120  # by the detectors of these at most: `zscore` remembers 100, and so does KSWIN
 REFERENCE_ROWS = 2000
 SEASON_HOURS = 96  # of the reference where there is a season, 100 rows each
 DEFAULT = PolicySettings()
@@ -92,7 +93,7 @@ class Watch:
         value, headers = encode_features(stream, features, logits=logits, ts_ms=time_ms, format="arrow", **more)
         envelope = Envelope(TOPIC, 0, self.offset, time_ms, stream.encode(), value, tuple(headers))
         self.offset += 1
-        effects = self.engine.step(envelope)
+        effects = self.engine.step(envelope, shown=False)  # readings are judged by nobody
         while (job := self.engine.fit_wanted) is not None:
             effects += self.engine.fitted(fit(job.config, job.reference))
         return effects
@@ -126,17 +127,53 @@ def configured(season: str | None = None) -> Config:
     return Config.model_validate({"detectors": {"autoencoder": None}, "reference": reference})
 
 
-def begin(watch: Watch, stream: str, series: Series, season: bool) -> tuple[Floats, Codes, int]:
-    """Send the reference: its rows, and the time from which batches may follow."""
-    hours = SEASON_HOURS if season else 1
-    rows = 100 if season else REFERENCE_ROWS
-    sent = []
-    for hour in range(hours):
-        batch = series.batch(T0_MS + hour * HOUR_MS, rows)
-        sent.append(batch)
-        watch.send_made(stream, T0_MS + hour * HOUR_MS, *batch, role="reference", part=(hour + 1, hours))
-    values, codes = (np.concatenate(each) for each in zip(*sent, strict=True))
-    return values, codes, T0_MS + hours * HOUR_MS
+Parts = list[tuple[int, tuple[Floats, Codes]]]  # times, and what is sent at them
+
+
+def _send_reference(watch: Watch, stream: str, parts: Parts) -> None:
+    for i, (time_ms, batch) in enumerate(parts):
+        watch.send_made(stream, time_ms, *batch, role="reference", part=(i + 1, len(parts)))
+
+
+@dataclass(frozen=True)
+class Past:
+    """A stream that was healthy for a while: as the daemon watches it by default, and with what `calibrate` proposes.
+
+    Attributes:
+        reference: its rows.
+        last: the latest REMEMBERED batches.
+        now_ms: when the next one is due.
+    """
+
+    watch: Watch
+    calibrated: Watch
+    reference: tuple[Floats, Codes]
+    last: Parts
+    now_ms: int
+
+
+def healthy_past(stream: str, series: Series, season: bool, gap_ms: int, batches: int) -> Past:
+    """A reference, then batches; thresholds are calibrated on these, and another engine is brought to the same place
+    with them."""
+    watch, calibration = Watch(configured("24h" if season else None)), Calibration()
+    hours, rows = (SEASON_HOURS, 100) if season else (1, REFERENCE_ROWS)
+    begun_ms = T0_MS + hours * HOUR_MS
+    parts = [(time_ms, series.batch(time_ms, rows)) for time_ms in range(T0_MS, begun_ms, HOUR_MS)]
+    _send_reference(watch, stream, parts)
+    last: Parts = []
+    for i in range(batches):
+        last.append((begun_ms + i * gap_ms, series.batch(begun_ms + i * gap_ms)))
+        del last[:-REMEMBERED]
+        effects = watch.send_made(stream, last[-1][0], *last[-1][1])
+        calibration.observe(effects, watch.config.policy.warning_p_value)
+    advice, _ = advised(calibration.pasts[stream], watch.config.for_stream(stream))
+    settings = {**watch.config.model_dump(exclude_unset=True), "streams": [overrides(stream, advice)]}
+    calibrated = Watch(Config.model_validate(settings))
+    _send_reference(calibrated, stream, parts)
+    for time_ms, batch in last:
+        calibrated.send_made(stream, time_ms, *batch)
+    values, codes = (np.concatenate(each) for each in zip(*(batch for _, batch in parts), strict=True))
+    return Past(watch, calibrated, (values, codes), last, begun_ms + batches * gap_ms)
 
 
 def has_season() -> bool:
@@ -152,6 +189,7 @@ class Healthy:
     streams: int = 0
     ours: Counter[str] = field(default_factory=Counter)  # by test, with the budget
     unlimited: int = 0  # the same without a budget
+    calibrated: Counter[str] | None = None  # by test, with the thresholds of `calibrate`
     p_alone: Counter[str] = field(default_factory=Counter)  # by test: the budget and no effects
     judgements: int = 0
     peers: Counter[str] = field(default_factory=Counter)
@@ -164,33 +202,40 @@ class Healthy:
 
     def line(self, name: str) -> str:
         low, high = poisson_range(self.allowed)
-        alarms = sum(self.ours.values())
+        alarms = self.ours.total()
         cells = [f"{self.judgements:>8,}{self.allowed:>8.1f}{f'{low} to {high}':>10}{alarms:>6}"]
-        cells.append(f"{self.unlimited:>9}{self.p_alone.total():>9}")
+        calibrated = "–" if self.calibrated is None else self.calibrated.total()
+        cells.append(f"{calibrated:>7}{self.unlimited:>9}{self.p_alone.total():>9}")
         for peer in (*peer_budget.RIVER, "textbook"):
             month = 30 * DAY_MS / max(self.peer_span_ms, 1)
             cells.append(f"{self.peers[peer] * month:>12.1f}" if self.peer_span_ms else f"{'–':>12}")
         return f"{name:<30}" + "".join(cells)
 
     def holds(self) -> bool:
-        """Whether the whole path is not above the interval."""
-        return sum(self.ours.values()) <= poisson_range(self.allowed)[1]
+        """Whether the whole path is not above the interval, nor is it with the thresholds of `calibrate`."""
+        return max(self.ours.total(), (self.calibrated or Counter()).total()) <= poisson_range(self.allowed)[1]
 
 
 HEAD = (
-    f"{'':<30}{'judged':>8}{'allowed':>8}{'95 %':>10}{'ours':>6}{'no budg.':>9}{'p alone':>9}"
+    f"{'':<30}{'judged':>8}{'allowed':>8}{'95 %':>10}{'ours':>6}{'calib.':>7}{'no budg.':>9}{'p alone':>9}"
     f"{'ADWIN/30d':>12}{'KSWIN/30d':>12}{'PageH./30d':>12}{'textbk./30d':>12}"
 )
+
+
+BOUNDS = """\
+ours, calib.: p-value and effect, with the default thresholds and with those of `streamd calibrate`: at most what is
+allowed. no budg.: p <= 0.001 and effect: at most one in 1,000 judged. p alone: the budget's levels without effects: at
+most what is allowed, and near it where p-values are exact; those that allow for dependence are larger than that."""
 
 
 def _test(alert: Alert) -> str:
     return f"{alert.detector} {alert.kind.value} ({alert.test})"
 
 
-def follow(result: Healthy, watch: Watch, batches: Iterable[Sent], made: bool) -> None:
+def follow(result: Healthy, watch: Watch, batches: Iterable[Sent], made: bool, calibrated: Watch | None = None) -> None:
     """Send batches (stream, time, what to send) and count the incidents that begin."""
     ears: dict[str, tuple[Ear, Ear]] = {}
-    is_open: tuple[set[tuple[str, ...]], ...] = (set(), set(), set())
+    is_open: tuple[set[tuple[str, ...]], ...] = (set(), set(), set(), set())
     times: dict[str, list[int]] = {}
     for stream, time_ms, batch in batches:
         effects = watch.send_made(stream, time_ms, *batch) if made else watch.send(stream, time_ms, *batch)
@@ -206,6 +251,10 @@ def follow(result: Healthy, watch: Watch, batches: Iterable[Sent], made: bool) -
             result.judgements += len(paid)
             result.unlimited += len(opened(unlimited.hear(batch_judged, occasion), is_open[1]))
             result.p_alone.update(map(_test, opened(p_alone.hear(batch_judged, occasion), is_open[2])))
+        if calibrated is not None:
+            result.calibrated = result.calibrated or Counter()
+            alerts = [e for e in calibrated.send_made(stream, time_ms, *batch) if isinstance(e, Alert)]
+            result.calibrated.update(map(_test, opened(alerts, is_open[3])))
         result.batches += 1
     result.span_ms += sum(max(each) - min(each) for each in times.values())
     result.streams += len(times)

@@ -10,6 +10,7 @@ import pytest
 from budget_inputs import CHANGES, COLUMNS, INPUTS, ROWS, T0_MS, Series, changed_batches
 from needs import unavailable
 from peer_budget import _chi2_p_value, ks_p_value, peers
+from quality_budget import Warm, trial
 from scipy.stats import chi2_contingency, ks_2samp
 
 HERE = Path(__file__).parent
@@ -59,6 +60,17 @@ def test_every_peer_sees_two_deviations_in_the_end() -> None:
         name: any(peer.update(rng.normal(2, size=(500, 1)), None) for _ in range(60)) for name, peer in others.items()
     }
     assert found == dict.fromkeys(others, True)
+
+
+@pytest.mark.slow
+def test_a_doubled_variance_is_found_with_the_thresholds_of_calibrate_and_not_by_default() -> None:
+    warm, kind = Warm.of("normal", 0, 0, 200), INPUTS["normal"]
+    assert "streams" in warm.past.calibrated.config.model_fields_set
+    for seed in range(3):
+        delays, _ = trial(warm, kind, "variance doubled", [seed], with_peers=False)
+        assert set(delays) == {"calibrated"}
+        delays, _ = trial(warm, kind, "2 deviations", [seed], with_peers=False)
+        assert set(delays) == {"budget", "without", "calibrated"}
 
 
 @pytest.mark.slow

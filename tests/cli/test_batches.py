@@ -133,3 +133,37 @@ def test_a_column_that_is_no_feature_is_refused_with_the_way_out(tmp_path: Path)
 def test_predictions_that_are_text_are_refused(parquet: Path) -> None:
     with pytest.raises(DataFileError, match="must be numbers"):
         list(DataFile(parquet, Columns(features=("n",), logits=("id",))).batches(10))
+
+
+# --- Parts of a reference ---------------------------------------------------------------------------
+
+
+def shuffled(tmp_path: Path, times: pa.Array) -> DataFile:
+    order = np.random.default_rng(0).permutation(len(times))
+    table = pa.table({"n": pa.array(range(len(times))), "c": pa.array(["a", "b"] * (len(times) // 2)), "at": times})
+    table = table.set_column(1, "c", table["c"].dictionary_encode())
+    pq.write_table(table.take(order), tmp_path / "r.parquet", row_group_size=7)
+    return DataFile(tmp_path / "r.parquet", Columns(time="at"))
+
+
+def test_parts_of_a_reference_are_of_one_hour_each_in_the_order_of_time(tmp_path: Path) -> None:
+    every_ten_minutes = [JANUARY_MS + 600_000 * i for i in range(30)]
+    count, batches = shuffled(tmp_path, pa.array(every_ten_minutes, pa.timestamp("ms"))).parts(4)
+    parts = list(batches)
+    assert count == len(parts) == 10
+    assert [batch.rows for batch in parts] == [4, 2] * 5
+    assert [n for batch in parts if batch.features for n in batch.features["n"].tolist()] == list(range(30))
+    assert [c for batch in parts if batch.features for c in batch.features["c"]] == ["a", "b"] * 15
+    assert [batch.ts for batch in parts[:3]] == [every_ten_minutes[3], every_ten_minutes[5], every_ten_minutes[9]]
+
+
+def test_parts_without_a_time_column_are_the_batches(parquet: Path) -> None:
+    count, batches = DataFile(parquet, Columns(features=("n",))).parts(3)
+    assert count == 3
+    assert [batch.rows for batch in batches] == [3, 3, 1]
+
+
+def test_a_reference_of_whose_rows_one_has_no_time_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": [1.0, 2.0, 3.0], "at": pa.array([JANUARY_MS, None, None])}), tmp_path / "t.parquet")
+    with pytest.raises(DataFileError, match="row 1 has no 'at'; a reference wants the time of every row"):
+        DataFile(tmp_path / "t.parquet", Columns(time="at")).parts(10)

@@ -93,3 +93,42 @@ def test_a_past_of_nothing_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureF
     assert verbs.run(["calibrate", str(tmp_path / "none.parquet")]) == ExitCode.NO_INPUT
     assert "there is no file" in capsys.readouterr().err
     assert "STREAMD_CONFIG" not in os.environ
+
+
+@pytest.fixture
+def predicted(tmp_path: Path) -> Path:
+    """Logits alone, from a model that is surer by day than by night, in two files: `past` and `before`."""
+    rng = np.random.default_rng(0)
+    hours = np.arange(24 * (DAYS + 4) * ROWS_AN_HOUR) // ROWS_AN_HOUR
+    logits = (2.5 + 2.0 * np.sin(2 * np.pi * hours / 24)) * rng.normal(size=(2, len(hours)))
+    at = pa.array((T0 + hours * HOUR_MS).astype("int64"), pa.timestamp("ms"))
+    table = pa.table({"no": logits[0], "yes": logits[1], "at": at})
+    cut = 24 * 4 * ROWS_AN_HOUR
+    pq.write_table(table.slice(0, cut), tmp_path / "before.parquet")
+    pq.write_table(table.slice(cut), tmp_path / "past.parquet")
+    return tmp_path / "past.parquet"
+
+
+def test_a_season_of_predictions_alone_is_noticed_and_with_it_all_is_calm(
+    predicted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, more = predicted.parent / "streamd.yaml", ("--time", "at", "--logits", "no,yes")
+    which = "detectors: {autoencoder: null, entropy: {judge: {window_rows: 60}}, ks: {window_rows: 60}}\n"
+    config.write_text(which)
+    assert run(predicted, *more, "--json") == ExitCode.OK
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["season"]["length"] == "24h"
+    assert found["season"]["column"] == "the predictions' entropy"
+    assert sum(judge["loud"] for judge in found["judges"]) > 0
+    assert run(predicted, *more) == ExitCode.OK
+    told = " ".join(capsys.readouterr().out.split())
+    assert "the predictions' entropy repeats itself every 24h (correlation" in told
+    assert "`reference: {season: 24h}` compares like with like." in told
+    config.write_text(which + "reference: {season: 24h}")
+    for reference in ((), ("--reference", str(predicted.parent / "before.parquet"))):
+        assert run(predicted, *more, *reference, "--json") == ExitCode.OK
+        (found,) = json.loads(capsys.readouterr().out)
+        assert found["season"] is None
+        assert {judge["detector"] for judge in found["judges"]} >= {"entropy", "ks"}
+        assert sum(judge["judgements"] for judge in found["judges"] if judge["detector"] == "ks") > 100
+        assert sum(judge["loud"] for judge in found["judges"]) == 0

@@ -224,7 +224,7 @@ def test_alerts_on_records_name_their_offsets(run: Callable[..., Any], folder: P
     code, lines, _ = run("week.rec")
     assert code == ExitCode.OK
     assert sum(" · streamd.features/0/" in line for line in lines) == 3
-    assert "over 100 rows), alarm level 3e-7" in lines[0]
+    assert "over 100 rows), alarm level 2e-7" in lines[0]
     assert lines[0].endswith(" · streamd.features/0/11")
     assert any(line.startswith("references: s/0 500 rows from reference batches; s/1 500 rows") for line in lines)
 

@@ -348,6 +348,56 @@ def test_a_reference_may_come_from_any_library(library: str, producer: FeaturePr
     assert [value for columns in got for value in columns["x"]] == values.tolist()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["numpy", "pandas", "polars", "torch", "pyarrow", "lists", "rows"])
+def test_a_reference_with_times_is_sent_in_their_order_in_parts_of_an_hour(
+    library: str, producer: FeatureProducer, sink: MemorySink
+) -> None:
+    values, names = np.array([3.0, 0.0, 2.0, 1.0, 4.0]), None
+    times: Any = [1_763_769_600_000 + int(value) * 1_800_000 for value in values]  # half an hour apart
+    table: Any = {"x": values.tolist()}
+    if library == "rows":
+        table = [{"x": float(value)} for value in values]
+    elif library == "numpy":
+        table, names, times = values[:, None], ["x"], np.array(times)
+    elif library == "torch":
+        table, names = pytest.importorskip("torch").as_tensor(values[:, None]), ["x"]
+    elif library == "pandas":
+        pandas = pytest.importorskip("pandas")
+        table = pandas.DataFrame({"x": values}, index=range(100, 105))
+        times = pandas.Series(pandas.to_datetime(times, unit="ms", utc=True), index=table.index)
+    elif library == "polars":
+        table = pytest.importorskip("polars").DataFrame({"x": values})
+    elif library == "pyarrow":
+        table = pytest.importorskip("pyarrow").table({"x": values})
+    logits = np.stack([values, -values], axis=1)
+    assert producer.send_reference("s", table, logits=logits, ts=times, names=names) == 3
+    payloads = sink.payloads()
+    assert [payload["features"]["x"] for payload in payloads] == [[0.0, 1.0], [2.0, 3.0], [4.0]]
+    assert [payload["logits"][-1][1] for payload in payloads] == [-1.0, -3.0, -4.0]
+    assert [payload["ts"] - 1_763_769_600_000 for payload in payloads] == [1_800_000, 3 * 1_800_000, 4 * 1_800_000]
+    assert [dict(m.headers)["streamd-part"] for m in sink.messages] == [b"1/3", b"2/3", b"3/3"]
+
+
+def test_a_reference_with_one_time_has_it_in_all_its_parts(producer: FeatureProducer, sink: MemorySink) -> None:
+    moment = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    assert producer.send_reference("s", {"x": [1.0, 2.0, 3.0]}, ts=moment, rows_per_batch=2) == 2
+    assert [payload["ts"] for payload in sink.payloads()] == [1_767_225_600_000] * 2
+
+
+def test_a_reference_without_times_has_none(producer: FeatureProducer, sink: MemorySink) -> None:
+    producer.send_reference("s", {"x": [1.0, 2.0]})
+    assert "ts" not in sink.payloads()[0]
+
+
+def test_a_reference_with_too_few_times_is_refused_and_nothing_is_sent(
+    producer: FeatureProducer, sink: MemorySink
+) -> None:
+    with pytest.raises(ValueError, match="there are 3 rows, and ts has 2 times"):
+        producer.send_reference("s", {"x": [1.0, 2.0, 3.0]}, ts=[1, 2])
+    assert sink.messages == []
+
+
 def test_a_reset_is_sent_and_acknowledged(producer: FeatureProducer, sink: MemorySink) -> None:
     producer.reset("fraud/7")
     (message,) = sink.messages

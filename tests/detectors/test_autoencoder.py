@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from streamd.detectors.autoencoder import AutoencoderConfig, AutoencoderDetector
+from streamd.detectors.autoencoder import AutoencoderConfig
 from streamd.detectors.base import Reference
 from streamd.detectors.judge import TwoSampleSettings
+from streamd.detectors.scorer import ScorerDetector
 from streamd.fitting import fit
 from streamd.model import FeatureBatch, Kind, Outcome, Verdict
 from streamd.state import pack, unpack
@@ -57,15 +58,15 @@ def reference() -> Reference:
     return Reference(table, table.sha256(), "batches")
 
 
-def built(config: AutoencoderConfig = CONFIG) -> AutoencoderDetector:
+def built(config: AutoencoderConfig = CONFIG) -> ScorerDetector:
     return config.build("autoencoder", config.profile(reference(), weights()))
 
 
-def outcomes(detector: AutoencoderDetector, tables: list[Table], first_offset: int = 0) -> list[Outcome]:
+def outcomes(detector: ScorerDetector, tables: list[Table], first_offset: int = 0) -> list[Outcome]:
     return [o for i, t in enumerate(tables) for o in detector.update(FeatureBatch("s", 0, first_offset + i, t))]
 
 
-def verdicts(detector: AutoencoderDetector, tables: list[Table], first_offset: int = 0) -> list[Verdict]:
+def verdicts(detector: ScorerDetector, tables: list[Table], first_offset: int = 0) -> list[Verdict]:
     return [o for o in outcomes(detector, tables, first_offset) if isinstance(o, Verdict)]
 
 
@@ -77,7 +78,7 @@ def loud(verdict: Verdict) -> bool:
 def errors_of(table: Table) -> np.ndarray:
     profile = CONFIG.profile(reference(), weights())
     assert profile is not None
-    return profile.network.errors(profile.transform(table))[1]
+    return profile.scorer.score(table).values
 
 
 def test_rows_like_the_reference_are_quiet() -> None:
@@ -97,7 +98,7 @@ def test_columns_that_no_longer_fit_each_other_are_found_and_named_though_each_a
     assert "f2" in verdict.finding.partition("; most in ")[2]
     profile = built().profile
     assert profile is not None
-    over = np.count_nonzero(errors_of(live) > profile.bundle.row_threshold)
+    over = np.count_nonzero(errors_of(live) > profile.fitted.row_threshold)
     assert f"; {over} of 1000 rows over the row threshold" in verdict.finding
 
 
@@ -146,18 +147,18 @@ def test_one_monstrous_row_is_named_and_does_not_make_the_window_abnormal() -> N
 
 
 def test_a_row_all_of_whose_columns_are_missing_has_no_error() -> None:
-    config = CONFIG.model_copy(update={"judge": TwoSampleSettings(window_rows=4)})
+    short, longer = (CONFIG.model_copy(update={"judge": TwoSampleSettings(window_rows=rows)}) for rows in (4, 60))
     gone = Table(
         4,
         {f"f{i}": np.array([math.nan, 0.0, 0.0, math.nan]) for i in range(8)},
         categorical={"colour": Categorical(np.array([-1, 0, -1, -1], np.int32), COLOURS)},
     )
-    (verdict,) = verdicts(built(config), [gone])
+    (verdict,) = verdicts(built(short), [gone])
     assert {row.id for row in verdict.rows} == {"0:1", "0:2"}
-    counting, sparse = built(), built()
+    counting, sparse = built(longer), built(longer)  # so short that all rows are asked why
     counting.update(FeatureBatch("s", 0, 0, gone))
     sparse.update(FeatureBatch("s", 0, 0, gone.take(np.array([1, 2]))))
-    assert (counting.tally.rows, counting.tally.sums.tolist()) == (2, sparse.tally.sums.tolist())
+    assert (counting.tally.counts[1], counting.tally.shares.tolist()) == (2, sparse.tally.shares.tolist())
 
 
 def test_a_batch_without_any_known_column_and_one_without_rows_are_passed_over() -> None:

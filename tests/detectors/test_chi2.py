@@ -43,9 +43,9 @@ def detector_of(reference: Table, **options: object) -> Chi2Detector:
     return detector
 
 
-def push(detector: Chi2Detector, rows: Table, offset: int = 0) -> list[Verdict]:
+def push(detector: Chi2Detector, rows: Table, offset: int = 0, test: str = "chi2") -> list[Verdict]:
     outcomes: tuple[Outcome, ...] = detector.update(FeatureBatch("fraud/7", 0, offset, rows))
-    return [outcome for outcome in outcomes if isinstance(outcome, Verdict)]
+    return [outcome for outcome in outcomes if isinstance(outcome, Verdict) and outcome.test == test]
 
 
 def draw(rng: np.random.Generator, rows: int, shares: dict[str | None, float]) -> list[str | None]:

@@ -10,8 +10,8 @@ from streamd.detectors.entropy import EntropyConfig
 from streamd.fitting import fit
 from streamd.fitting.autoencoder import BLOCKS_MAX, _block_count
 from streamd.fitting.split import cut
-from streamd.scorers.bundle import from_bytes
-from streamd.scorers.dense import DenseAutoencoder
+from streamd.scorers.fitted import from_bytes
+from streamd.scorers.registry import load
 from streamd.table import Table
 
 QUICK = AutoencoderConfig(epochs_max=5)
@@ -57,8 +57,8 @@ def test_the_number_of_threads_is_put_back() -> None:
 
 @pytest.mark.slow
 def test_it_learns_what_the_columns_have_in_common() -> None:
-    bundle = from_bytes(fit(AutoencoderConfig(), made_of(3, 12, 2000, seed=0)))
-    assert bundle.errors.mean() < 0.3  # the mean alone would leave 1, the variance of a standardised column
+    fitted = from_bytes(fit(AutoencoderConfig(), made_of(3, 12, 2000, seed=0)))
+    assert fitted.calibration.mean() < 0.3  # the mean alone would leave 1, the variance of a standardised column
 
 
 @pytest.mark.slow
@@ -67,22 +67,41 @@ def test_held_out_errors_are_those_of_rows_never_seen_even_where_the_fit_learned
     config = AutoencoderConfig(patience_epochs=200, hidden=(64, 64))
     rng = np.random.default_rng(0)
     table, fresh = (Table(n, {f"f{i}": rng.normal(size=n) for i in range(30)}) for n in (300, 2000))
-    bundle = from_bytes(fit(config, Reference(table, "", "batches")))
-    network = DenseAutoencoder(bundle.layers, "cpu")
+    fitted = from_bytes(fit(config, Reference(table, "", "batches")))
+    scorer = load(fitted, "cpu")
     blocks, _, _ = cut(300, 10_000, BLOCKS_MAX)
-    learned = network.errors(bundle.transform(table.take(np.flatnonzero(blocks % 2 == 0))))[1]
-    live = network.errors(bundle.transform(fresh))[1]
-    assert learned.mean() < 0.9 * bundle.errors.mean()
-    assert bundle.errors.mean() == pytest.approx(live.mean(), rel=0.1)
-    np.testing.assert_allclose(
-        network.errors(bundle.transform(table.take(np.flatnonzero(blocks % 2 == 1))))[1], bundle.errors
-    )
+    learned = scorer.score(table.take(np.flatnonzero(blocks % 2 == 0))).values
+    live = scorer.score(fresh).values
+    assert learned.mean() < 0.9 * fitted.calibration.mean()
+    assert fitted.calibration.mean() == pytest.approx(live.mean(), rel=0.1)
+    held_out = scorer.score(table.take(np.flatnonzero(blocks % 2 == 1))).values
+    assert held_out.tolist() == fitted.calibration.tolist()
+
+
+def test_held_out_rows_without_any_value_have_no_error() -> None:
+    table = made_of(3, 8, 1000, seed=0).table
+    gone = np.flatnonzero(np.arange(1000) % 7 == 0)
+    for column in table.numeric.values():
+        column[gone] = np.nan  # type: ignore[index]
+    fitted = from_bytes(fit(QUICK, Reference(table, "", "batches")))
+    blocks, _, _ = cut(1000, 10_000, BLOCKS_MAX)
+    assert len(fitted.calibration) == 500 - np.count_nonzero(blocks[gone] % 2 == 1)
+    assert np.isfinite(fitted.calibration).all()
+
+
+def test_what_is_usual_is_each_column_s_mean_share_of_the_held_out_errors() -> None:
+    table = made_of(3, 8, 1000, seed=0).table
+    fitted = from_bytes(fit(QUICK, Reference(table, "", "batches")))
+    blocks, _, _ = cut(1000, 10_000, BLOCKS_MAX)
+    scores = load(fitted, "cpu").score(table.take(np.flatnonzero(blocks % 2 == 1)))
+    parts = scores.explain(np.arange(0, 500, 2))
+    np.testing.assert_allclose(fitted.usual, (parts / parts.sum(axis=0)).mean(axis=1), rtol=1e-12)  # type: ignore[arg-type]
 
 
 def test_the_row_threshold_is_the_quantile_of_the_held_out_errors() -> None:
-    bundle = from_bytes(fit(QUICK, made_of(3, 8, 1000, seed=0)))
-    assert np.count_nonzero(bundle.errors > bundle.row_threshold) == 25  # 5 % of 500
-    assert len(bundle.errors) == 500
+    fitted = from_bytes(fit(QUICK, made_of(3, 8, 1000, seed=0)))
+    assert np.count_nonzero(fitted.calibration > fitted.row_threshold) == 25  # 5 % of 500
+    assert len(fitted.calibration) == 500
 
 
 @pytest.mark.parametrize("rows", [200, 201, 999, 2000, 10_000, 10_001, 68_785])
@@ -117,7 +136,7 @@ def test_the_longer_rows_remember_the_longer_the_blocks(rows: int, time: float, 
         (Table(500, {"f": np.sin(np.arange(500) / 80)}), QUICK, "under fit_effective_rows_min = 50; send a longer"),
     ],
 )
-def test_a_reference_with_too_little_or_too_much_gives_a_bundle_that_says_so(
+def test_a_reference_with_too_little_or_too_much_gives_an_empty_fit_that_says_so(
     reference: Table, config: AutoencoderConfig, why: str
 ) -> None:
     weights = fit(config, Reference(reference, "", "batches"))

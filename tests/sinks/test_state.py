@@ -70,7 +70,7 @@ def test_the_records_are_those_of_the_contract() -> None:
     for index, record in enumerate(records):
         assert len(record.value or b"") <= 150
         assert dict(record.headers) == {
-            "state-version": b"3",
+            "state-version": b"4",
             "state-offset": b"4711",
             "state-chunk": b"%d/%d" % (index, len(records)),
             "state-sha256": digest,
@@ -277,7 +277,7 @@ def test_however_much_is_wrong_the_sentences_stay_few() -> None:
 def test_a_format_version_of_another_release_is_refused_with_what_to_do(header: bytes) -> None:
     (first, *rest) = written(NEW)
     newer = Outgoing(TOPIC, first.key, first.value, (*first.headers[1:], ("state-version", header)))
-    with pytest.raises(StateVersionError, match=r"format version \d+, .*reads 3: run the release that wrote it, or"):
+    with pytest.raises(StateVersionError, match=r"format version \d+, .*reads 4: run the release that wrote it, or"):
         assemble(log([newer, *rest]), OWNER, committed=20)
     assert issubclass(StateVersionError, ConfigError)
     # Once it is overwritten or removed, it is of no consequence.
