@@ -9,6 +9,7 @@ A file is never held in memory. npz files are, as numpy reads them.
 from __future__ import annotations
 
 import difflib
+import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,10 @@ _OWN_FILE = Limits(
 
 class DataFileError(StreamdError):
     """The file's content cannot be used; the text says why and what to do."""
+
+
+class NotReadableError(DataFileError):
+    """A file or folder may not be read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,8 +114,10 @@ def open_dataset(
 
     Raises:
         FileNotFoundError: there is no such file.
-        DataFileError: it cannot be read, or has no column of that name.
+        NotReadableError: it may not be read.
+        DataFileError: it cannot be used, or has no column of that name.
     """
+    check_readable(path)
     if path.suffix.lower() == ".npz" and path.is_file():
         return _open_arrays(path, _read_npz(path), features, exclude, others)
     if path.is_dir() and (images := _images(path)) is not None:
@@ -133,10 +140,9 @@ def open_arrow(path: Path) -> Any:
     """A pyarrow Dataset over the file, or over the files of one format in the folder.
 
     Raises:
-        FileNotFoundError, DataFileError: as `open_dataset`.
+        FileNotFoundError, NotReadableError, DataFileError: as `open_dataset`.
     """
-    if not path.exists():
-        raise FileNotFoundError(path)
+    check_readable(path)
     kind, files = _kind(path)
     try:
         # Files by name: another file in the folder, of no rows, is not an error.
@@ -218,7 +224,9 @@ def _kind(path: Path) -> tuple[str, list[str]]:
         if kind is None:
             raise DataFileError(f"{path}: {path.suffix or 'no suffix'} is not one of {', '.join(FORMATS)}, .npz")
         return kind, []
-    found = {f: FORMATS[f.suffix.lower()] for f in sorted(path.rglob("*")) if _is_data(f, path)}
+    found = {f: FORMATS[f.suffix.lower()] for f in sorted(_inside(path)) if _is_data(f, path)}
+    for file in found:
+        check_readable(file)
     kinds = sorted(set(found.values()))
     if not kinds:
         raise DataFileError(f"{path} has no file that ends in {', '.join((*FORMATS, *IMAGES))}")
@@ -227,6 +235,33 @@ def _kind(path: Path) -> tuple[str, list[str]]:
             f"{path} has files of several formats ({', '.join(kinds)}): name one file, or a folder of one"
         )
     return kinds[0], [str(file) for file in found]
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    """All files, those of folders in it, too. A folder that may not be read is an error: its rows would be missed."""
+
+    def refuse(error: OSError) -> None:
+        raise NotReadableError(_may_not_be_read(Path(error.filename))) from error
+
+    for inner, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+        yield from (Path(inner, name) for name in names)
+
+
+def check_readable(path: Path) -> None:
+    """Raises FileNotFoundError where there is nothing, NotReadableError where this process may not read it."""
+    try:
+        path.stat()
+    except PermissionError as error:  # a folder on the way to it
+        raise NotReadableError(_may_not_be_read(path)) from error
+    except OSError as error:
+        raise FileNotFoundError(path) from error
+    if not os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK):
+        raise NotReadableError(_may_not_be_read(path))
+
+
+def _may_not_be_read(path: Path) -> str:
+    return f"{path} may not be read: give yourself the right to read it"
 
 
 def _is_data(file: Path, folder: Path) -> bool:

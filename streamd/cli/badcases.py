@@ -15,7 +15,7 @@ from streamd.cli.exit_codes import ExitCode
 from streamd.cli.pace import bar
 from streamd.cli.scoring import Opened, lacking, open_scorer, write_text
 from streamd.cli.text import printable
-from streamd.dataset import DataFileError, DataSet, Piece, open_dataset
+from streamd.dataset import DataFileError, DataSet, NotReadableError, Piece, open_dataset
 from streamd.fitting.base import FitError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _WRITTEN_MAX = 10_000  # rows of the Parquet file, whose columns are held in mem
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="A folder that `streamd fit` wrote.")],
-    data: Annotated[Path, typer.Argument(help="Rows: a Parquet, CSV, Arrow or npz file, or a folder.")],
+    data: Annotated[Path, typer.Argument(readable=False, help="Rows: a Parquet, CSV, Arrow or npz file, or a folder.")],
     model: Annotated[
         str | None, typer.Option(help="The served model: model.onnx, or module:function (columns -> predictions).")
     ] = None,
@@ -58,6 +58,8 @@ def command(
         found, worst = _found(opened, rows, model, predictions, kind, share, explain)
     except FileNotFoundError:
         fail(ExitCode.NO_INPUT, f"there is no file {data}")
+    except NotReadableError as error:
+        fail(ExitCode.NO_INPUT, str(error))
     except (DataFileError, FitError) as error:
         fail(ExitCode.DATA, str(error))
     title = printable(f"{opened.name}: the worst rows of {data.name}")

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="A folder that `streamd fit` wrote.")],
-    data: Annotated[Path, typer.Argument(help="Labelled rows: a Parquet, CSV, Arrow or npz file, or a folder.")],
+    data: Annotated[
+        Path, typer.Argument(readable=False, help="Labelled rows: a Parquet, CSV, Arrow or npz file, or a folder.")
+    ],
     labels: Annotated[str, typer.Option(help="The column of 0 and 1; 1 is abnormal.")] = "label",
     json_: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file; - is stdout.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write one page with pictures to this file.")] = None,

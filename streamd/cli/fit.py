@@ -32,7 +32,8 @@ Out = Annotated[Path, typer.Option(help="The folder to write, such as monitors/f
 
 def command(
     data: Annotated[
-        Path | None, typer.Argument(help="Parquet, CSV, Arrow or npz file, a folder of them, or of images.")
+        Path | None,
+        typer.Argument(readable=False, help="Parquet, CSV, Arrow or npz file, a folder of them, or of images."),
     ] = None,
     scorer: Annotated[str, typer.Option(help="Which: " + ", ".join(SCORERS))] = "autoencoder",
     out: Out = Path("bundle"),

@@ -15,7 +15,7 @@ from streamd.cli.batches import Batch, Columns, DataFile
 from streamd.cli.exit_codes import ExitCode
 from streamd.codec.encode import encode_features
 from streamd.config import Config
-from streamd.dataset import FORMATS, DataFileError
+from streamd.dataset import FORMATS, DataFileError, NotReadableError
 from streamd.errors import ConfigError, StreamdError, TransientError
 from streamd.model import Alert, DeadLetter, Envelope
 from streamd.transport.base import Partition
@@ -280,6 +280,8 @@ def _open(path: Path, columns: Columns) -> DataFile:
         return DataFile(path, columns)
     except FileNotFoundError as error:
         raise BadInputError(ExitCode.NO_INPUT, f"there is no file {path}") from error
+    except NotReadableError as error:
+        raise BadInputError(ExitCode.NO_INPUT, str(error)) from error
     except DataFileError as error:
         raise BadInputError(ExitCode.DATA, str(error)) from error
 

@@ -11,7 +11,7 @@ import typer
 
 from streamd.cli.connection import fail
 from streamd.cli.exit_codes import ExitCode
-from streamd.dataset import DataFileError, DataSet, open_dataset
+from streamd.dataset import DataFileError, DataSet, NotReadableError, open_dataset
 from streamd.fitting.folder import BundleError, BundleFolder, read
 from streamd.scorers.fitted import Fitted, from_bytes
 from streamd.scorers.registry import load
@@ -59,6 +59,8 @@ def open_rows(path: Path, scorer: Scorer, others: Sequence[str]) -> DataSet:
         return open_dataset(path, there, (), others)
     except FileNotFoundError:
         fail(ExitCode.NO_INPUT, f"there is no file {path}")
+    except NotReadableError as error:
+        fail(ExitCode.NO_INPUT, str(error))
     except DataFileError as error:
         fail(ExitCode.DATA, str(error))
 

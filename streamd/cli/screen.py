@@ -37,39 +37,41 @@ class Subject:
 
 
 # readable=False: typer does not ask whether a file may be read. It would end as a wrong command line, with 64.
+Data = Annotated[
+    Path | None, typer.Argument(readable=False, help="Parquet, CSV, Arrow or npz file, or a folder of them.")
+]
+Reference = Annotated[
+    Path | None, typer.Option(readable=False, help="Another data set to compare with: what was trained on, last month.")
+]
+RulesFile = Annotated[Path | None, typer.Option(readable=False, help="rules.yaml: ranges, sets, patterns, relations.")]
+Html = Annotated[Path | None, typer.Option(help="Write one page with pictures to this file.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write all findings to this file; - is stdout.")]
+Profile = Annotated[Path | None, typer.Option(help="Write a bundle: what the daemon compares with. A folder.")]
+Split = Annotated[Path | None, typer.Option(help="Write clean.parquet and suspicious.parquet to this folder.")]
+Exclude = Annotated[str | None, typer.Option(help="Not in --profile and --publish, as label and time are not: a,b.")]
+FailOn = Annotated[
+    Literal["warning", "critical"] | None, typer.Option(help="Exit with 1 where a finding is that grave.")
+]
+
+
 def command(
-    data: Annotated[
-        Path | None, typer.Argument(readable=False, help="Parquet, CSV, Arrow or npz file, or a folder of them.")
-    ] = None,
+    data: Data = None,
     label: Annotated[str | None, typer.Option(help="The column that a model is to predict.")] = None,
     time_column: Annotated[str | None, typer.Option("--time", help="The column that orders the rows.")] = None,
-    reference: Annotated[
-        Path | None,
-        typer.Option(readable=False, help="Another data set to compare with: what was trained on, last month."),
-    ] = None,
-    rules: Annotated[
-        Path | None, typer.Option(readable=False, help="rules.yaml: ranges, sets, patterns, relations.")
-    ] = None,
+    reference: Reference = None,
+    rules: RulesFile = None,
     window_hours: Annotated[float, typer.Option(min=1e-6, help="Of the moving mean over --time.")] = 24.0,
     factor: Annotated[float, typer.Option(min=0, help="Deviations about it that are usual.")] = 2.5,
     forest: Annotated[bool, typer.Option(help="Name the strangest rows.")] = True,
     engine: Annotated[Literal["local", "ray"], typer.Option(help="Where the work is done.")] = "local",
-    html: Annotated[Path | None, typer.Option(help="Write one page with pictures to this file.")] = None,
-    json_: Annotated[Path | None, typer.Option("--json", help="Write all findings to this file; - is stdout.")] = None,
-    profile: Annotated[
-        Path | None, typer.Option(help="Write a bundle: what the daemon compares with. A folder.")
-    ] = None,
+    html: Html = None,
+    json_: Json = None,
+    profile: Profile = None,
     replace_: Annotated[bool, typer.Option("--replace", help="Put --profile in place of the one there.")] = False,
-    split: Annotated[
-        Path | None, typer.Option(help="Write clean.parquet and suspicious.parquet to this folder.")
-    ] = None,
+    split: Split = None,
     publish: Annotated[str | None, typer.Option(help="Send the rows as the reference of this stream.")] = None,
-    exclude: Annotated[
-        str | None, typer.Option(help="Not in --profile and --publish, as label and time are not: a,b.")
-    ] = None,
-    fail_on: Annotated[
-        Literal["warning", "critical"] | None, typer.Option(help="Exit with 1 where a finding is that grave.")
-    ] = None,
+    exclude: Exclude = None,
+    fail_on: FailOn = None,
     top: Annotated[int, typer.Option(min=0, help="Findings to show here.")] = 25,
     topic: Annotated[str | None, typer.Option("--from-topic", help="Screen a topic in place of a file.")] = None,
     stream: Annotated[str | None, typer.Option(help="With --from-topic: the stream.")] = None,
@@ -149,7 +151,7 @@ def _screened(subject: Subject, options: dict[str, Any]) -> Screening:
 @contextmanager
 def _sentences() -> Iterator[None]:
     """What is wrong with the data as a sentence and an exit code."""
-    from streamd.dataset import DataFileError
+    from streamd.dataset import DataFileError, NotReadableError
     from streamd.screening.engine_ray import NoRayError
 
     try:
@@ -157,7 +159,9 @@ def _sentences() -> Iterator[None]:
     except FileNotFoundError as error:
         fail(ExitCode.NO_INPUT, f"there is no file {error.filename or error}")
     except PermissionError as error:
-        fail(ExitCode.NO_INPUT, f"{error.filename} may not be read" if error.filename else str(error))
+        fail(ExitCode.NO_INPUT, f"{error.filename} may not be read")
+    except NotReadableError as error:
+        fail(ExitCode.NO_INPUT, str(error))
     except DataFileError as error:
         fail(ExitCode.DATA, str(error))
     except NoRayError as error:

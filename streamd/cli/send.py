@@ -18,7 +18,7 @@ from streamd.cli.exit_codes import ExitCode
 from streamd.cli.pace import bar, interval, paced
 from streamd.client import FeatureProducer
 from streamd.config import Config
-from streamd.dataset import DataFileError
+from streamd.dataset import DataFileError, NotReadableError
 from streamd.errors import TransientError
 from streamd.transport.kafka_auth import client_options
 
@@ -61,7 +61,7 @@ class Progressed:
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="Parquet, CSV, or Arrow (Feather) file.")],
+    file: Annotated[Path, typer.Argument(readable=False, help="Parquet, CSV, or Arrow (Feather) file.")],
     stream: Annotated[str, typer.Option(help="The stream's name, by habit model/version.")],
     rows: Annotated[int, typer.Option(min=1, help="Rows in a batch.")] = 256,
     role: Annotated[Literal["data", "reference"], typer.Option(help="What was served, or what normal looks like.")] = (
@@ -180,6 +180,8 @@ def open_file(file: Path, columns: Columns) -> tuple[DataFile, int]:
         total = data.count()
     except FileNotFoundError:
         fail(ExitCode.NO_INPUT, f"there is no file {file}")
+    except NotReadableError as error:
+        fail(ExitCode.NO_INPUT, str(error))
     except DataFileError as error:
         fail(ExitCode.DATA, str(error))
     if total == 0:

@@ -13,7 +13,7 @@ from streamd.cli.connection import fail
 from streamd.cli.exit_codes import ExitCode
 from streamd.codec.decode import decode
 from streamd.config import Config
-from streamd.dataset import DataFileError, Piece, open_dataset
+from streamd.dataset import DataFileError, NotReadableError, Piece, open_dataset
 from streamd.errors import InvalidRecord
 from streamd.model import FeatureBatch, ReferencePart
 from streamd.table import Table, concatenate
@@ -56,6 +56,8 @@ def from_file(
         marked = None if labels is None else labels_of(piece, labels, path)
     except FileNotFoundError:
         fail(ExitCode.NO_INPUT, f"there is no file {path}")
+    except NotReadableError as error:
+        fail(ExitCode.NO_INPUT, str(error))
     except DataFileError as error:
         fail(ExitCode.DATA, str(error))
     return TrainingRows(piece.table, marked, str(path), data.count)

@@ -8,7 +8,8 @@ import numpy as np
 
 from streamd.dataset import DataFileError
 from streamd.screening.model import Axis
-from streamd.screening.sketches import Distinct, Quantiles, Rows, hashed
+from streamd.screening.quantiles import Quantiles
+from streamd.screening.sketches import Distinct, Rows, hashed
 from streamd.table import FloatArray
 
 ROW_BUCKETS = 200

@@ -9,7 +9,9 @@ import numpy as np
 from streamd.screening.facts import Facts
 from streamd.screening.findings.numeric import tail_index, worst
 from streamd.screening.model import Column, Histogram, Numbers, Series
-from streamd.screening.summaries import NumericSummary, OtherSummary, TextSummary
+from streamd.screening.numbers import NumericSummary
+from streamd.screening.summaries import OtherSummary
+from streamd.screening.texts import TextSummary
 from streamd.screening.values import Field
 
 CATEGORIES_SHOWN = 30
@@ -27,12 +29,9 @@ def column_of(facts: Facts, field: Field) -> Column:
             field.name, "categorical", field.stored, summary.rows, summary.missing, summary.estimate, summary.exact,
             categories=commonest(facts, field.name, summary), series=_text_series(facts, summary),
         )  # fmt: skip
-    exact = summary.quantiles.values
-    present = summary.rows - summary.missing
-    distinct = min(summary.distinct.estimate, present) if exact is None else len(exact)
     return Column(
-        field.name, field.type, field.stored, summary.rows, summary.missing, distinct,
-        exact is not None or summary.distinct.exact,
+        field.name, field.type, field.stored, summary.rows, summary.missing, summary.different,
+        summary.different_exact,
         numbers=_numbers(facts, field.name, summary), series=_number_series(facts, summary),
     )  # fmt: skip
 
@@ -85,7 +84,7 @@ def _text_series(facts: Facts, summary: TextSummary) -> Series | None:
 def commonest(facts: Facts, name: str, summary: TextSummary) -> tuple[tuple[str, int], ...]:
     """(value, rows), the commonest first; of a column whose values are not all remembered, as the sample has them."""
     if summary.exact:
-        found = [(category.name, category.rows) for category in summary.categories.values()]
+        found = [(category.name, category.rows) for category in summary.categories()]
     else:
         column = facts.sample.categorical[name]
         counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.categories))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from streamd.screening.axis import DAY, TimeSummary
 from streamd.screening.model import Axis
+from streamd.screening.numbers import NumericSummary
 from streamd.screening.passes import Bounds, Counted, DataSummary
-from streamd.screening.summaries import NumericSummary, TextSummary
+from streamd.screening.texts import TextSummary
 from streamd.screening.values import Field
 from streamd.table import Table
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,23 +17,14 @@ from streamd.screening.values import Field
 from streamd.screening.wording import number
 from streamd.table import Table
 
-SAMPLE_ROWS = 20_000  # of the drawn ones: trees are grown from 256 each
+SAMPLE_ROWS = 10_000  # of the drawn ones: a hundred trees are grown from 256 each
 COLUMNS_MAX = 500  # wider data would take longer than all the rest; the columns that vary most in kind are first
 CATEGORIES_MAX = 1000  # a column of more is a name, and every name is rare
-SHOWN = 10
+SHOWN, SHOWN_SHARE = 10, 0.001  # rows that are named, at most; of few rows a thousandth
 REASONS = 4
-LIMIT_SHARE = 0.999  # of the drawn rows' scores; what the second pass finds over it is remembered
 
 
-@dataclass(frozen=True, eq=False)
-class Forest:
-    """A grown forest, the columns it reads, and the score from which a row is remembered."""
-
-    scorer: Scorer
-    limit: float
-
-
-def grown(sample: Table, fields: Sequence[Field], options: Options) -> Forest | None:
+def grown(sample: Table, fields: Sequence[Field], options: Options) -> Scorer | None:
     """From the drawn rows, without the time; None where there is nothing to grow from, or no scikit-learn."""
     numeric = [f.name for f in fields if f.type == "numeric" and np.isfinite(sample.numeric[f.name]).any()]
     texts = [n for n, c in sample.categorical.items() if 1 < len(c.categories) <= CATEGORIES_MAX]
@@ -55,26 +46,24 @@ def grown(sample: Table, fields: Sequence[Field], options: Options) -> Forest | 
     except (FitError, ImportError):
         return None
     fitted = Fitted(settings.kind, learned.described, learned.tensors, np.empty(0), np.inf, learned.note)
-    scorer = registry.load(fitted, "cpu")
-    scores = scorer.score(table).values
-    return Forest(scorer, float(np.nanquantile(scores, LIMIT_SHARE)) if np.isfinite(scores).any() else np.inf)
+    return registry.load(fitted, "cpu")
 
 
-def strange_rows(facts: Facts, forest: Forest) -> tuple[StrangeRow, ...]:
+def strange_rows(facts: Facts, forest: Scorer) -> tuple[StrangeRow, ...]:
     """The strangest rows that the second pass found, with what makes them so."""
     counted = facts.counted
     if not counted.strange_tables:
         return ()
     table = counted.strange_tables[0]
-    table = table.take(np.arange(min(SHOWN, table.rows)))
-    scores = forest.scorer.score(table)
+    table = table.take(np.arange(min(SHOWN, table.rows, math.ceil(SHOWN_SHARE * facts.rows))))
+    scores = forest.score(table)
     added = scores.explain(np.arange(table.rows))  # (features, rows)
     found = []
     for i in range(table.rows):
         total = float(added[:, i].sum()) or 1.0
         largest = np.argsort(-added[:, i], kind="stable")[:REASONS]
         reasons = [
-            (forest.scorer.features[f], _value(table, forest.scorer.features[f], i), float(added[f, i]) / total)
+            (forest.features[f], _value(table, forest.features[f], i), float(added[f, i]) / total)
             for f in largest.tolist()
             if added[f, i] > 0
         ]

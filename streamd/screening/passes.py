@@ -6,7 +6,7 @@ pass 2   chunk ──▶ Counted: values beyond bounds that pass 1 gave, bars of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,15 +16,18 @@ from numpy.typing import NDArray
 from streamd.scorers.base import Scorer
 from streamd.screening.axis import buckets_of
 from streamd.screening.model import Axis
+from streamd.screening.numbers import NumericSummary
 from streamd.screening.rules import Broken, Rules
-from streamd.screening.sketches import Distinct, Rows, mixed
+from streamd.screening.sizes import Place, Sizes
+from streamd.screening.sketches import Distinct, Rows
 from streamd.screening.source import Chunk, Source
-from streamd.screening.summaries import NumericSummary, OtherSummary, Place, Sizes, Summary, TextSummary, hashes_of
-from streamd.screening.values import Field, Numeric, Other, Text, Values, values_of
+from streamd.screening.summaries import Summary, add, merge, summary_of
+from streamd.screening.values import MISSING_HASH, Field, Numeric, Text, Values, values_of
 from streamd.table import Categorical, FloatArray, Table, concatenate
 
 ROW_HASHES = 1_000_000  # rows of which duplicates are counted exactly; of more, those of a sample by hash
 STRANGE_ROWS = 50  # that are remembered
+SCORED_ROWS = 4096  # by the forest, together
 SUSPICIOUS_MAX = 1_000_000  # row numbers that are remembered, of each column
 
 Watch = Callable[[int], None]
@@ -57,7 +60,9 @@ class DataSummary:
 
     def __init__(self, plan: Plan, first_row: int) -> None:
         self.first_row, self.rows = first_row, 0
-        self.columns: dict[str, Summary] = {field.name: _summary(field, plan) for field in plan.fields}
+        self.columns: dict[str, Summary] = {
+            field.name: summary_of(field, plan.axis, plan.sizes) for field in plan.fields
+        }
         self.row_hashes = Distinct(ROW_HASHES)
         self.samples: list[Table] = []
         self.broken: list[Broken] = plan.rules.none_broken()
@@ -69,7 +74,7 @@ class DataSummary:
         seconds = times.values if isinstance(times, Numeric) else None
         place = Place(first_row, buckets_of(plan.axis, seconds, first_row, batch.num_rows))
         for name, values in columns.items():
-            _add(self.columns[name], values, place, batch.num_rows)
+            add(self.columns[name], values, place, batch.num_rows)
         self._add_rows(columns, first_row, batch.num_rows)
         low, high = np.searchsorted(plan.drawn, [first_row, first_row + batch.num_rows])
         if high > low:
@@ -79,51 +84,35 @@ class DataSummary:
         self.rows += batch.num_rows
 
     def _add_rows(self, columns: Mapping[str, Values], first_row: int, rows: int) -> None:
-        combined = np.zeros(rows, np.uint64)
+        from streamd.screening import kernels  # numba costs more to import than most commands take
+
+        hashes = np.zeros(rows, np.uint64)  # the order of the columns matters
         for values in columns.values():
-            hashes = hashes_of(values)
-            if hashes is not None:
-                combined = combined * np.uint64(0x100000001B3) + hashes  # the order of the columns matters
-        self.row_hashes.add(mixed(combined), np.arange(first_row, first_row + rows))
+            if isinstance(values, Numeric):
+                kernels.combine_numbers(np.ascontiguousarray(values.values), hashes)
+            elif isinstance(values, Text):
+                kernels.combine_codes(values.codes, np.append(values.hashes, MISSING_HASH), hashes)
+        self.row_hashes.add(hashes, np.arange(first_row, first_row + rows))
 
     def merge(self, other: DataSummary) -> None:
         for name, summary in self.columns.items():
-            _merge(summary, other.columns[name], other.first_row)
+            merge(summary, other.columns[name], other.first_row)
         self.row_hashes.merge(other.row_hashes)
         self.samples += other.samples
         for broken, more in zip(self.broken, other.broken, strict=True):
             broken.merge(more)
         self.rows += other.rows
 
+    def close(self) -> None:
+        """No more rows come: as it is when it was pickled, so that engines that send it give the same bits."""
+        self.row_hashes.settle()
+        for column in self.columns.values():
+            if isinstance(column, NumericSummary):
+                column.quantiles.compress()
+
     def sample(self) -> Table:
         """The drawn rows, in their order."""
         return concatenate(self.samples)
-
-
-def _summary(field: Field, plan: Plan) -> Summary:
-    if field.type == "categorical":
-        return TextSummary(plan.axis, plan.sizes)
-    return OtherSummary() if field.type == "other" else NumericSummary(plan.axis, plan.sizes)
-
-
-def _add(summary: Summary, values: Values, place: Place, rows: int) -> None:
-    match summary, values:
-        case (NumericSummary(), Numeric()):
-            summary.add(values, place)
-        case (TextSummary(), Text()):
-            summary.add(values, place)
-        case (OtherSummary(), Other()):
-            summary.add(values, rows)
-
-
-def _merge(summary: Summary, other: Summary, first_row: int) -> None:
-    match summary, other:
-        case (NumericSummary(), NumericSummary()):
-            summary.merge(other, first_row)
-        case (TextSummary(), TextSummary()):
-            summary.merge(other, first_row)
-        case (OtherSummary(), OtherSummary()):
-            summary.merge(other)
 
 
 def table_of(columns: Mapping[str, Values], rows: int) -> Table:
@@ -139,6 +128,7 @@ def summarise(source: Source, plan: Plan, chunk: Chunk, watch: Watch) -> DataSum
     for first_row, batch in source.read(chunk):
         summary.add(plan, first_row, batch)
         watch(batch.num_rows)
+    summary.close()
     return summary
 
 
@@ -167,12 +157,14 @@ class Second:
     Attributes:
         bounds: by column.
         forest: scores rows; None: there is none.
-        strange: rows with a score over this are strange.
     """
 
     bounds: Mapping[str, Bounds]
     forest: Scorer | None = None
-    strange: float = np.inf
+
+    def wants(self, field: Field) -> bool:
+        """Whether that column has to be read."""
+        return field.name in self.bounds or (self.forest is not None and field.name in self.forest.features)
 
 
 @dataclass(slots=True, eq=False)
@@ -191,7 +183,6 @@ class Counted:
     """Of some neighbouring rows."""
 
     columns: dict[str, ColumnCounts]
-    strange: int = 0
     strange_rows: Rows = field(default_factory=lambda: np.empty(0, np.int64))
     strange_scores: FloatArray = field(default_factory=lambda: np.empty(0))
     strange_tables: list[Table] = field(default_factory=list)
@@ -207,7 +198,6 @@ class Counted:
             mine.tails += more.tails
             mine.tail_rows = np.concatenate([mine.tail_rows, more.tail_rows])[:SUSPICIOUS_MAX]
             mine.bars = mine.bars + more.bars
-        self.strange += other.strange
         scores = np.concatenate([self.strange_scores, other.strange_scores])
         rows = np.concatenate([self.strange_rows, other.strange_rows])
         tables = concatenate([*self.strange_tables, *other.strange_tables]) if len(scores) else Table(0)
@@ -218,9 +208,7 @@ class Counted:
 
 def count(source: Source, plan: Plan, second: Second, chunk: Chunk, watch: Watch) -> Counted:
     """The second pass over one chunk."""
-    wanted = [each for each in plan.fields if each.name in second.bounds or each.type in ("numeric", "categorical")]
-    if second.forest is None:
-        wanted = [each for each in wanted if each.name in second.bounds]
+    wanted = [each for each in plan.fields if second.wants(each)]
     counted = Counted({})
     if not wanted:
         watch(chunk.rows)
@@ -240,32 +228,34 @@ def _count(fields: list[Field], second: Second, first_row: int, batch: Any) -> C
         counted.columns[name] = _beyond(values.values, bounds, first_row)
     if second.forest is not None:
         table = table_of(columns, batch.num_rows)
-        scores = np.nan_to_num(second.forest.score(table).values, nan=-np.inf)
-        strange = np.flatnonzero(scores > second.strange)
-        counted.strange = len(strange)
-        kept = strange[np.argsort(-scores[strange], kind="stable")[:STRANGE_ROWS]]
+        scores = np.concatenate([second.forest.score(part).values for part in _parts(table)])
+        known = np.flatnonzero(np.isfinite(scores))
+        if len(known) > STRANGE_ROWS:
+            known = known[scores[known] >= np.partition(scores[known], -STRANGE_ROWS)[-STRANGE_ROWS]]
+        kept = known[np.argsort(-scores[known], kind="stable")[:STRANGE_ROWS]]
         counted.strange_rows, counted.strange_scores = first_row + kept, scores[kept]
         counted.strange_tables = [table.take(kept)] if len(kept) else []
     return counted
 
 
+def _parts(table: Table) -> Iterator[Table]:
+    """As many rows at a time as stay in a processor's cache, one-hot."""
+    for first in range(0, table.rows, SCORED_ROWS):
+        yield table.take(np.arange(first, min(first + SCORED_ROWS, table.rows)))
+
+
 def _beyond(values: FloatArray, bounds: Bounds, first_row: int) -> ColumnCounts:
-    finite = values if np.isfinite(values).all() else values[np.isfinite(values)]
-    ordered = np.sort(finite)
-    n = len(ordered)
+    from streamd.screening import kernels  # numba costs more to import than most commands take
 
-    def outside(pair: tuple[float, float]) -> int:
-        return int(np.searchsorted(ordered, pair[0], "left") + n - np.searchsorted(ordered, pair[1], "right"))
-
-    upto = np.searchsorted(ordered, bounds.edges[1:-1], "left")
-    bars = np.diff(np.concatenate([[0], upto, [n]])).astype(np.int64)
-    tails = outside(bounds.tails)
+    values = np.ascontiguousarray(values)
+    bars = np.zeros(len(bounds.edges) - 1, np.int64)
+    limits = np.array([*bounds.fences, *bounds.sigma, *bounds.tails])
+    fences, sigma, tails = kernels.beyond(values, limits, bounds.edges, bars).tolist()
     rows = np.empty(0, np.int64)
     if tails:
-        with np.errstate(invalid="ignore"):
-            beyond = np.isfinite(values) & ((values < bounds.tails[0]) | (values > bounds.tails[1]))
-        rows = first_row + np.flatnonzero(beyond)[:SUSPICIOUS_MAX]
-    return ColumnCounts(outside(bounds.fences), outside(bounds.sigma), tails, rows, bars)
+        far = np.isfinite(values) & ((values < bounds.tails[0]) | (values > bounds.tails[1]))
+        rows = first_row + np.flatnonzero(far)[:SUSPICIOUS_MAX]
+    return ColumnCounts(fences, sigma, tails, rows, bars)
 
 
 def drawn_rows(rows: int, columns: int, most: int = 50_000, cells: int = 5_000_000) -> Rows:

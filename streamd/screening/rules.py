@@ -216,7 +216,7 @@ def _relation_test(left: str, sign: str, right: str) -> Test:
     def broken(columns: Mapping[str, Values]) -> NDArray[np.bool_]:
         sides = [columns[side] if _number(side) is None else _number(side) for side in (left, right)]
         if all(isinstance(side, Text) for side in sides) and sign in ("==", "!="):
-            hashes = [side.hashes() for side in sides if isinstance(side, Text)]
+            hashes = [side.hashes_of_rows() for side in sides if isinstance(side, Text)]
             present = np.logical_and(*(side.codes >= 0 for side in sides if isinstance(side, Text)))
             return np.asarray(present & ~compare(*hashes))
         values = [side if isinstance(side, float) else numbers(side) for side in sides if side is not None]

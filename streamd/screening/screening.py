@@ -13,18 +13,20 @@ from typing import Any, Literal
 import numpy as np
 
 from streamd.dataset import DataFileError, choose
+from streamd.scorers.base import Scorer
 from streamd.screening.axis import TimeSummary, merged, row_axis, time_axis
 from streamd.screening.columns import column_of
 from streamd.screening.engine_local import Engine, LocalEngine
 from streamd.screening.facts import Facts, Options
 from streamd.screening.findings import ALL, sets
 from streamd.screening.findings.numeric import bounds_of
-from streamd.screening.forest import Forest, grown, strange_rows
+from streamd.screening.forest import grown, strange_rows
 from streamd.screening.model import Axis, Finding, Screening, Severity, worst_first
+from streamd.screening.numbers import NumericSummary
 from streamd.screening.passes import Counted, DataSummary, Plan, Second, Watch, count, drawn_rows, summarise
 from streamd.screening.rules import Rules, read_rules
+from streamd.screening.sizes import Sizes
 from streamd.screening.source import Source, open_source
-from streamd.screening.summaries import NumericSummary, Sizes
 from streamd.screening.values import Field, Numeric, fields_of, values_of
 
 Progress = Callable[[int, int], None]
@@ -63,7 +65,7 @@ def screen(
         forest: name the strangest rows by an isolation forest.
 
     Raises:
-        FileNotFoundError, PermissionError: no such file, or it may not be read.
+        FileNotFoundError, NotReadableError: no such file, or it may not be read.
         DataFileError: the data cannot be used; the text says why, where and what to do.
         NoRayError: Ray is asked for and is not installed.
     """
@@ -120,7 +122,7 @@ def _times(source: Source, field: Field) -> Iterator[tuple[int, Any]]:
 
 def _facts(
     source: Source, options: Options, rules: Rules, engine: Engine, forest: bool, watch: Watch
-) -> tuple[Facts, Forest | None]:
+) -> tuple[Facts, Scorer | None]:
     plan, times = _plan(source, options, rules)
     summary = DataSummary(plan, 0)
     for part in engine.each(partial(_summarise, plan), source, source.chunks, watch):
@@ -134,7 +136,7 @@ def _facts(
         if isinstance(column, NumericSummary) and (found := bounds_of(column)) is not None:
             bounds[field.name] = found
     fitted = grown(sample, plan.fields, options) if forest else None
-    second = Second(bounds) if fitted is None else Second(bounds, fitted.scorer, fitted.limit)
+    second = Second(bounds, fitted)
     counted = Counted({})
     for more in engine.each(partial(_count, plan, second), source, source.chunks, watch):
         counted.merge(more)
@@ -157,7 +159,7 @@ def _compared(facts: Facts, reference: Source, watch: Watch) -> Iterator[Finding
     yield from sets.find(facts, fields, sets.drawn(reference, fields, drawn, watch), reference.rows)
 
 
-def _screening(source: Source, facts: Facts, forest: Forest | None, compared: list[Finding]) -> Screening:
+def _screening(source: Source, facts: Facts, forest: Scorer | None, compared: list[Finding]) -> Screening:
     findings = [finding for find in ALL for finding in find(facts)] + compared
     strange = () if forest is None else strange_rows(facts, forest)
     columns = tuple(column_of(facts, field) for field in facts.fields)

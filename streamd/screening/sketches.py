@@ -1,7 +1,7 @@
-"""Summaries of numbers that add up: moments, distinct values, quantiles, extremes. Same parts, same order, same bits.
+"""Summaries of numbers that add up: moments, distinct values, extremes. Same parts, same order, same bits.
 
-Each has `merge(other)`, where `other` summarises the rows that come after. Exact while there is little; then
-`Quantiles` is a t-digest (Dunning and Ertl 2019) of the library datasketches, and `Distinct` an adaptive sample.
+Each has `merge(other)`, where `other` summarises the rows that come after. Exact while there is little; then `Distinct`
+is an adaptive sample, and `quantiles.Quantiles` a t-digest (Dunning and Ertl 2019) of the library datasketches.
 KLL sketches toss coins that cannot be seeded; HLL and CPC sketches take one value a call, 400 ns each.
 """
 
@@ -110,16 +110,17 @@ class Distinct:
         self.settle()
         return len(self.hashes) << self.level
 
-    def add_different(self, hashes: Hashes, row: int) -> None:
-        """Hashes of which no two are equal, from `row` on: where they alone are too many, there is no need to sort."""
+    def add_different(self, hashes: Hashes, firsts: Rows, counts: Rows | None = None) -> None:
+        """As `add`, of hashes no two of which are equal: where they alone are too many, there is no need to sort."""
         level = self.level
-        while len(hashes) > self.most:
+        kept = np.flatnonzero(ends_in_zeros(hashes, level))
+        while len(kept) > self.most:
             level += 1
-            hashes = hashes[_ends_in_zeros(hashes, level)]
+            kept = kept[ends_in_zeros(hashes[kept], level)]
         if level > self.level:
             self.settle()
-            self._to_level(level)
-        self.add(hashes, np.full(len(hashes), row))
+            self.to_level(max(level, self.level))
+        self.add(hashes[kept], firsts[kept], None if counts is None else counts[kept])
 
     def add(self, hashes: Hashes, firsts: Rows, counts: Rows | None = None) -> None:
         """Some rows' hashes.
@@ -130,7 +131,7 @@ class Distinct:
             counts: (n,) rows of each; None: one.
         """
         if self.level:
-            kept = np.flatnonzero(_ends_in_zeros(hashes, self.level))
+            kept = np.flatnonzero(ends_in_zeros(hashes, self.level))
             hashes, firsts = hashes[kept], firsts[kept]
             counts = None if counts is None else counts[kept]
         if not len(hashes):
@@ -147,10 +148,10 @@ class Distinct:
         parts = [(self.hashes, self.firsts, self.counts), *self._waiting]
         self._waiting, self._waiting_rows = [], 0
         every, rows, times = (np.concatenate(each) for each in zip(*parts, strict=True))
-        order = np.argsort(every, kind="stable")  # of equal hashes the first row stays first
+        order = np.argsort(every)
         every = every[order]
-        starts = np.flatnonzero(np.concatenate([[True], every[1:] != every[:-1]]))
-        self.hashes, self.firsts = every[starts], rows[order][starts]
+        starts = starts_of(every)
+        self.hashes, self.firsts = every[starts], np.minimum.reduceat(rows[order], starts)
         self.counts = np.add.reduceat(times[order], starts)
         self._thin()
 
@@ -158,134 +159,35 @@ class Distinct:
         self.settle()
         other.settle()
         if other.level > self.level:
-            self._to_level(other.level)
+            self.to_level(other.level)
+        if not len(self.hashes) and other.level == self.level:  # nothing to sort
+            self.hashes, self.firsts, self.counts = other.hashes, other.firsts, other.counts
+            return
         self.add(other.hashes, other.firsts, other.counts)
         self.settle()
 
     def _thin(self) -> None:
         while len(self.hashes) > self.most:
-            self._to_level(self.level + 1)
+            self.to_level(self.level + 1)
 
-    def _to_level(self, level: int) -> None:
+    def to_level(self, level: int) -> None:
+        """Keep hashes that end in so many zeros."""
         self.level = level
-        kept = _ends_in_zeros(self.hashes, level)
+        kept = ends_in_zeros(self.hashes, level)
         self.hashes, self.counts, self.firsts = self.hashes[kept], self.counts[kept], self.firsts[kept]
 
 
-def _ends_in_zeros(hashes: Hashes, bits: int) -> NDArray[np.bool_]:
+def starts_of(ordered: NDArray[Any]) -> Rows:
+    """Of (n,), n > 0, in order: the places where it differs from the one before."""
+    new = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+    return np.flatnonzero(new)
+
+
+def ends_in_zeros(hashes: Hashes, bits: int) -> NDArray[np.bool_]:
+    """(n,) which hashes end in so many zero bits."""
     kept: NDArray[np.bool_] = (hashes & np.uint64((1 << bits) - 1)) == 0
     return kept
-
-
-class Quantiles:
-    """Ranks and quantiles: exact up to `most` different values, then a t-digest.
-
-    Args:
-        most: different values that are counted each.
-        stride: into the digest goes every so many-th of a batch's sorted values: an error of half a stride in a batch,
-            far below the digest's own, for a fraction of its time. 1 where there are few rows.
-        k: the digest's size, and 17 bytes for each: the rank is off by up to 5/k in the middle, far less in the tails.
-    """
-
-    def __init__(self, most: int, stride: int, k: int) -> None:
-        self.most, self.stride, self.k = most, stride, k
-        self.count = 0
-        self.values: FloatArray | None = np.empty(0)
-        self.times: Rows = np.empty(0, np.int64)
-        self._digest: Any = None
-        self._skipped = 0
-        self.low, self.high = math.inf, -math.inf
-
-    def add_sorted(self, ordered: FloatArray) -> None:
-        """Finite values, rising."""
-        if not len(ordered):
-            return
-        self.count += len(ordered)
-        self.low, self.high = min(self.low, float(ordered[0])), max(self.high, float(ordered[-1]))
-        if self.values is None:
-            self._into_digest(ordered)
-            return
-        starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-        if len(starts) > self.most:
-            self._spill()
-            self._into_digest(ordered)
-            return
-        self._count(ordered[starts], np.diff(np.append(starts, len(ordered))))
-
-    def merge(self, other: Quantiles) -> None:
-        self.count += other.count
-        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
-        if self.values is not None and other.values is not None:
-            self._count(other.values, other.times)
-        elif other.values is not None:
-            self._into_digest(np.repeat(other.values, other.times))
-        else:
-            self._spill()
-            self._digest = self._digest or self._new()
-            if other._digest is not None:
-                other._digest.compress()  # as one that was pickled, or an engine that sends it would differ by a hair
-                self._digest.merge(other._digest)
-
-    def at(self, shares: FloatArray) -> FloatArray:
-        """The quantiles at these shares; linear between neighbours (numpy's default). NaN of nothing."""
-        if not self.count:
-            return np.full(len(shares), np.nan)
-        if self.values is not None:
-            places = shares * (self.count - 1)
-            upto = np.cumsum(self.times)
-            below = self.values[np.searchsorted(upto, np.floor(places), side="right")]
-            above = self.values[np.searchsorted(upto, np.ceil(places), side="right")]
-            found: FloatArray = below + (above - below) * (places - np.floor(places))
-            return found
-        inside = [self.low if s <= 0 else self.high if s >= 1 else self._digest.get_quantile(float(s)) for s in shares]
-        return np.array(inside)
-
-    def share_up_to(self, value: float) -> float:
-        """Of the values, how many are at most this; NaN of nothing."""
-        if not self.count:
-            return math.nan
-        if self.values is not None:
-            return float(self.times[self.values <= value].sum()) / self.count
-        return 1.0 if value >= self.high else float(self._digest.get_rank(value))
-
-    def _count(self, values: FloatArray, times: Rows) -> None:
-        assert self.values is not None
-        every, inverse = np.unique(np.concatenate([self.values, values]), return_inverse=True)
-        self.times = np.bincount(inverse, np.concatenate([self.times, times])).astype(np.int64)
-        self.values = every
-        if len(every) > self.most:
-            self._spill()
-
-    def _spill(self) -> None:
-        """From counts to a digest."""
-        if self.values is None:
-            return
-        values, self.values = self.values, None
-        self._into_digest(np.repeat(values, self.times))
-        self.times = np.empty(0, np.int64)
-
-    def _into_digest(self, ordered: FloatArray) -> None:
-        if self._digest is None:
-            self._digest = self._new()
-        first = (self.stride // 2 - self._skipped) % self.stride  # over batches, exactly every stride-th row counts
-        self._skipped = (self._skipped + len(ordered)) % self.stride
-        self._digest.update(np.ascontiguousarray(ordered[first :: self.stride]))
-
-    def _new(self) -> Any:
-        from datasketches import tdigest_double
-
-        return tdigest_double(self.k)
-
-    def __getstate__(self) -> dict[str, Any]:
-        digest = None if self._digest is None else self._digest.serialize()
-        return {**self.__dict__, "_digest": digest}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if self._digest is not None:
-            from datasketches import tdigest_double
-
-            self._digest = tdigest_double.deserialize(self._digest)
 
 
 class Extremes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,23 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.dataset as ds
 
-from streamd.dataset import DataFileError, arrow_batches, arrow_count, choose, first_line, open_arrow
+from streamd.dataset import (
+    DataFileError,
+    NotReadableError,
+    arrow_batches,
+    arrow_count,
+    check_readable,
+    choose,
+    first_line,
+    open_arrow,
+)
 
 CHUNK_ROWS = 1_000_000  # what one worker does at a time, and what is merged in order: the same on every engine
 BATCH_ROWS = 131_072  # read together: sorting more does not fit a processor's cache
 BATCH_CELLS = 8_000_000  # 64 MB of doubles: wide data come in shorter batches
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how such a file begins
 _ICONV = "convert the file, for instance by iconv -f latin1 -t utf-8"
+HELD_BYTES = 256_000_000  # of files up to a quarter of it, and what they hold: read once, then kept in memory
 RETYPED_MAX = 200  # columns of a CSV file that begin as numbers and go on as text
 
 
@@ -76,14 +87,13 @@ def open_source(data: Any) -> Source:
         data: a path (Parquet, CSV, Arrow, npz, a folder of them), a pyarrow Table, a pandas or a polars DataFrame.
 
     Raises:
-        FileNotFoundError, PermissionError: no such file, or it may not be read.
+        FileNotFoundError, NotReadableError: no such file, or it may not be read.
         DataFileError: it cannot be used; the text says why and what to do.
         TypeError: data is nothing of that kind.
     """
     if isinstance(data, str | os.PathLike):
         path = Path(data)
-        if path.exists() and not os.access(path, os.R_OK):
-            raise PermissionError(f"{path} may not be read: give yourself the right to read it")
+        check_readable(path)
         source = _arrays(path) if path.suffix.lower() == ".npz" and path.is_file() else _files(path, {})
     else:
         source = _table(*_in_memory(data))
@@ -99,29 +109,73 @@ def open_source(data: Any) -> Source:
 
 
 def _files(path: Path, as_text: dict[str, Any]) -> Source:
+    if path.suffix.lower() == ".csv" and path.is_file():
+        _check_encoding(path)
     try:
         dataset = open_arrow(path)
+    except NotReadableError:
+        raise
     except DataFileError as error:
         raise DataFileError(_sentence(path, str(error))) from error
     _check_schemas(path, dataset)
+    counts: dict[str, int] = {}
     if isinstance(dataset.format, ds.CsvFileFormat):
-        dataset = _csv(path, dataset, as_text)
+        dataset, held, counts = _csv(path, dataset, as_text)
+    else:
+        held = _held(path, dataset)
+    if held is not None:
+        return _table(str(path), held)
     chunks, first = [], 0
-    for fragments, rows in _chunks(path, dataset):
+    for fragments, rows in _chunks(path, dataset, counts):
         part = ds.FileSystemDataset(fragments, dataset.schema, dataset.format, filesystem=dataset.filesystem)
         chunks.append(Chunk(first, rows, part))
         first += rows
     return Source(str(path), dataset.schema, first, tuple(chunks))
 
 
-def _chunks(path: Path, dataset: Any) -> Iterator[tuple[list[Any], int]]:
-    """Fragments, each time of CHUNK_ROWS rows or more, and how many: row groups of Parquet, else whole files."""
+def _held(path: Path, dataset: Any) -> Any:
+    """All of a small data set; None of a larger one."""
+    held = Held(dataset)
+    if held.small:
+        for batch in arrow_batches(path, dataset, dataset.schema.names, BATCH_ROWS):
+            held.add(batch.to_batches())
+            if not held.small:
+                break
+    return held.table()
+
+
+class Held:
+    """What was read of a data set, as long as it is little."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._schema = dataset.schema
+        self._batches: list[Any] = []
+        self._bytes = 0
+        self.small = sum(os.path.getsize(file) for file in dataset.files) <= HELD_BYTES // 4
+
+    def add(self, batches: Iterable[Any]) -> None:
+        for batch in batches if self.small else ():
+            self._batches.append(batch)
+            self._bytes += batch.get_total_buffer_size()
+        if self._bytes > HELD_BYTES:
+            self.small, self._batches = False, []
+
+    def table(self) -> Any:
+        """None of what is not little."""
+        return pa.Table.from_batches(self._batches, self._schema).combine_chunks() if self.small else None
+
+
+def _chunks(path: Path, dataset: Any, counts: Mapping[str, int]) -> Iterator[tuple[list[Any], int]]:
+    """Fragments, each time of CHUNK_ROWS rows or more, and how many: row groups of Parquet, else whole files.
+
+    `counts` has the rows of files that are known already.
+    """
     pending: list[Any] = []
     waiting = 0
     for fragment in dataset.get_fragments():
         for piece in _pieces(path, fragment):
             pending.append(piece)
-            waiting += _count(path, piece)
+            waiting += counts[piece.path] if piece.path in counts else _count(path, piece)
             if waiting >= CHUNK_ROWS:
                 yield pending, waiting
                 pending, waiting = [], 0
@@ -153,6 +207,8 @@ def _sentence(path: Path, error: str) -> str:
     if "multiple columns named" in error:
         name = error.rpartition("multiple columns named ")[2]
         return f"{path} has two columns of the name {name!r}: rename one"
+    if "straddling object" in error:
+        return f"{path}: {_csv_sentence(error)}"
     if "CSV parse error: " in error:
         return f"{path}: {_csv_sentence(error.rpartition('CSV parse error: ')[2])}"
     return error
@@ -190,8 +246,18 @@ def _difference(first: Any, other: Any) -> str:
     return f"{new[0]!r} is new" if new else "the order is another"
 
 
-def _csv(path: Path, dataset: Any, as_text: dict[str, Any]) -> Any:
-    """Empty cells are missing, in text too. A column that begins as numbers and goes on as text is text."""
+def _check_encoding(path: Path) -> None:
+    with path.open("rb") as file:
+        if file.read(2) in _UTF_16:
+            raise DataFileError(f"{path} is UTF-16: {_ICONV.replace('latin1', 'utf-16')}")
+
+
+def _csv(path: Path, dataset: Any, as_text: dict[str, Any]) -> tuple[Any, Any, dict[str, int]]:
+    """Empty cells are missing, in text too. A column that begins as numbers and goes on as text is text.
+
+    Returns:
+        the data set with its types, all of its rows where they are few, and how many each file has.
+    """
     for _ in range(RETYPED_MAX):
         options = csv.ConvertOptions(column_types=as_text, strings_can_be_null=True)
         opened = ds.dataset(
@@ -201,16 +267,25 @@ def _csv(path: Path, dataset: Any, as_text: dict[str, Any]) -> Any:
         if undecoded:
             raise DataFileError(f"{path}: column {undecoded[0]!r} is not UTF-8: {_ICONV}")
         try:
-            for _batch in opened.to_batches(batch_readahead=2, fragment_readahead=1):
-                pass
+            return opened, *_read_through(opened)
         except (pa.ArrowException, OSError) as error:
             name = _unconverted(first_line(error), opened.schema.names)
             if name is None or name in as_text:
                 raise DataFileError(f"{path}: {_csv_sentence(first_line(error))}") from error
             as_text = {**as_text, name: pa.string()}
-            continue
-        return opened
     raise DataFileError(f"{path}: more than {RETYPED_MAX} columns begin as numbers and go on as text: is it one table?")
+
+
+def _read_through(opened: Any) -> tuple[Any, dict[str, int]]:
+    """All rows where they are few, and how many each file has. Raises what Arrow raises where types do not fit."""
+    held = Held(opened)
+    counts: dict[str, int] = {}
+    for fragment in opened.get_fragments():
+        counts[fragment.path] = 0
+        for batch in fragment.to_batches(opened.schema, batch_readahead=2):
+            counts[fragment.path] += batch.num_rows
+            held.add([batch])
+    return held.table(), counts
 
 
 def _unconverted(error: str, names: Sequence[str]) -> str | None:
@@ -222,6 +297,8 @@ def _unconverted(error: str, names: Sequence[str]) -> str | None:
 
 
 def _csv_sentence(error: str) -> str:
+    if "straddling object" in error:
+        return "a line is longer than 1 MB: is a quote missing? What holds such cells is better written as Parquet"
     if "Expected" in error and " columns, got " in error:
         where, _, rest = error.partition(": Expected ")
         wanted, _, got = rest.partition(" columns, got ")

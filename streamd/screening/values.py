@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,12 @@ from numpy.typing import NDArray
 
 from streamd.dataset import DataFileError, first_line
 from streamd.screening.model import ColumnType
-from streamd.screening.sketches import Hashes, hashed
+from streamd.screening.sketches import Hashes
 from streamd.table import MISSING_CODE, CodeArray, FloatArray
 
 NAME_CHARACTERS_MAX = 200  # of a category that are kept: one cell of text may be as large as the file
 _EPOCHS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))  # numbers from here on are nano-, micro-, milliseconds
-_MISSING_HASH = np.uint64(0x9E3779B97F4A7C15)
+MISSING_HASH = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +38,28 @@ class Numeric:
     values: FloatArray
     nulls: int
 
-    def hashes(self) -> Hashes:
-        """(rows,)"""
-        return hashed(self.values)
 
-
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Text:
-    """(rows,) codes of categories; −1 is missing. Each category with a hash of all of it."""
+    """(rows,) codes of categories; −1 is missing. An Arrow array of texts, one for each code, and a hash of each."""
 
     codes: CodeArray
-    names: tuple[str, ...]
-    name_hashes: Hashes
+    texts: Any
+    hashes: Hashes
 
-    def hashes(self) -> Hashes:
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The category of each code."""
+        return tuple(self.some_names(slice(None)))
+
+    def some_names(self, codes: Any) -> Sequence[str]:
+        """Of these codes. Long texts are cut; a null, which no row has, is empty."""
+        texts = self.texts[codes] if isinstance(codes, slice) else self.texts.take(codes)
+        return [(text or "")[:NAME_CHARACTERS_MAX] for text in texts.to_pylist()]
+
+    def hashes_of_rows(self) -> Hashes:
         """(rows,)"""
-        return np.append(self.name_hashes, _MISSING_HASH)[self.codes]
+        return np.append(self.hashes, MISSING_HASH)[self.codes]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,14 +120,21 @@ def _text(column: Any) -> Text:
         column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
     indices = column.indices.fill_null(MISSING_CODE) if column.indices.null_count else column.indices
     codes = np.asarray(indices.to_numpy(zero_copy_only=False), np.int32)
-    names = column.dictionary.to_pylist()
-    if None in names:  # a dictionary may have a null of its own
-        codes = np.append(np.where([n is None for n in names], MISSING_CODE, np.arange(len(names))), MISSING_CODE)[
-            codes
-        ].astype(np.int32)
-        names = [name or "" for name in names]
-    found = (int.from_bytes(hashlib.blake2b(n.encode(), digest_size=8).digest(), "little") for n in names)
-    return Text(codes, tuple(n[:NAME_CHARACTERS_MAX] for n in names), np.fromiter(found, np.uint64, len(names)))
+    texts = pc.cast(column.dictionary, pa.large_string())
+    if texts.null_count:  # a dictionary may have a null of its own
+        kept = np.where(np.asarray(texts.is_null()), MISSING_CODE, np.arange(len(texts)))
+        codes = np.append(kept, MISSING_CODE)[codes].astype(np.int32)
+    return Text(codes, texts, _hashes(texts))
+
+
+def _hashes(texts: Any) -> Hashes:
+    """(n,) of all of each text."""
+    from streamd.screening import kernels  # numba costs more to import than most commands take
+
+    bytes_ = pc.cast(texts, pa.large_binary())
+    _, offsets, data = bytes_.buffers()
+    places = np.frombuffer(offsets, np.int64)[bytes_.offset : bytes_.offset + len(bytes_) + 1]
+    return kernels.hash_texts(places, np.frombuffer(data or b"", np.uint8))
 
 
 def _seconds(column: Any, name: str) -> FloatArray:

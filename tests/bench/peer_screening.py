@@ -17,9 +17,9 @@ def main(file: str) -> None:
         frame = pd.read_parquet(file)
         report = _evidently if name == "evidently" else _ydata
         report(frame.head(200), name)  # what is imported and compiled, once
-        started = time.perf_counter()
-        report(frame, name)
-        return {"seconds": time.perf_counter() - started}
+        wall, cpu = time.perf_counter(), time.process_time()
+        report(pd.read_parquet(file), name)
+        return {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
 
     peer_turns.serve({}, turn)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -192,11 +192,72 @@ def test_what_is_wrong_is_said(
     assert sentence in " ".join(err.replace("│", " ").split())
 
 
-def test_a_file_that_may_not_be_read_is_66(run: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything
-    code, _, err = run(data)
-    assert code == 66
-    assert f"{data} may not be read" in err
+@pytest.fixture
+def closed() -> Iterator[Path]:
+    """A folder that anybody may enter, with a file and folders that only root, or nobody at all, may read."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in ("shut", "outer/inner", "entered"):
+            (folder / part).mkdir(parents=True)
+        for file in ("file.parquet", "shut/a.parquet", "outer/a.parquet", "outer/inner/b.parquet", "entered/c.parquet"):
+            frame().to_parquet(folder / file)
+        every = [folder, *folder.rglob("*")]
+        for path in every:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        forbidden = (folder / "file.parquet", folder / "shut", folder / "outer/inner", folder / "entered/c.parquet")
+        for path in forbidden:
+            path.chmod(0)
+        yield folder
+        for path in forbidden:
+            path.chmod(0o700)
+
+
+# Root may read everything: the process becomes nobody. It imports before that, since nobody may not read the package
+# where it lies in root's home; a first run, on data that anybody may read, imports what is imported late.
+_AS_NOBODY = """
+import os, sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from streamd.cli import verbs
+readable, closed, *verb = sys.argv[1:]
+with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+    if verb == ["screen"]:
+        verbs.run([*verb, readable])
+    verbs.run([*verb, readable + ".none"])
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+sys.exit(verbs.run([*verb, closed]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("file.parquet", "file.parquet"),
+        ("shut", "shut"),
+        ("shut/a.parquet", "shut/a.parquet"),
+        ("outer", "outer/inner"),
+        ("entered", "entered/c.parquet"),
+    ],
+    ids=["file", "folder", "file in such a folder", "folder in a folder", "file of a folder"],
+)
+def test_what_may_not_be_read_is_66(closed: Path, data: Path, name: str, named: str) -> None:
+    arguments = [sys.executable, "-c", _AS_NOBODY, str(data), str(closed / name), "screen"]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (66, ""), done.stderr
+    assert f"{closed / named} may not be read: give yourself the right to read it" in done.stderr.replace("\n", " ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", [["fit"], ["send", "--stream", "fraud/7"]], ids=["fit", "send"])
+def test_the_verbs_that_read_the_same_files_say_the_same(closed: Path, data: Path, verb: list[str]) -> None:
+    arguments = [sys.executable, "-c", _AS_NOBODY, str(data), str(closed / "file.parquet"), *verb]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (66, ""), done.stderr
+    assert "file.parquet may not be read: give yourself the right to read it" in done.stderr.replace("\n", " ")
 
 
 def test_json_on_stdout_stands_alone(run: Run, data: Path, tmp_path: Path) -> None:

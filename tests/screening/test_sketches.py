@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from streamd.screening import kernels
-from streamd.screening.sketches import Distinct, Extremes, Moments, Quantiles, hashed
-from streamd.screening.summaries import Runs
+from streamd.screening.quantiles import Quantiles
+from streamd.screening.runs import Runs
+from streamd.screening.sketches import Distinct, Extremes, Moments, hashed
 
 
 def moments_of(values: np.ndarray) -> Moments:
@@ -135,3 +136,27 @@ def test_the_longest_run_is_found_across_the_borders_of_parts(parts: list[list[i
     assert runs.longest == best[0]
     assert every[runs.longest_start : runs.longest_start + runs.longest] == [runs.longest_value] * runs.longest
     assert runs.changes == len(lengths) - 1
+
+
+@pytest.mark.parametrize("edges", [(-1.0, 1.0), (0.3, 0.30001), (-1e300, 1e300)])
+def test_what_lies_beyond_limits_and_in_bars_is_counted_as_numpy_counts_it(edges: tuple[float, float]) -> None:
+    rng = np.random.default_rng(6)
+    steps = np.linspace(0, 1, 61)
+    bounds = edges[0] * (1 - steps) + edges[1] * steps
+    values = np.concatenate([rng.normal(size=5000), bounds, np.nextafter(bounds, -np.inf), [np.nan, np.inf, -np.inf]])
+    limits = np.array([-1.0, 1.0, -2.0, 2.0, bounds[3], bounds[9]])
+    bars = np.zeros(60, np.int64)
+    found = kernels.beyond(values, limits, bounds, bars)
+    finite = np.sort(values[np.isfinite(values)])
+    assert found.tolist() == [int(((finite < a) | (finite > b)).sum()) for a, b in limits.reshape(3, 2)]
+    below = np.searchsorted(finite, bounds[1:-1], "left")
+    assert bars.tolist() == np.diff([0, *below, len(finite)]).tolist()
+
+
+def test_rows_have_one_hash_when_they_are_equal() -> None:
+    numbers, codes = np.array([0.0, -0.0, 1.0, 0.0, np.nan, -np.nan]), np.array([0, 0, 0, 1, -1, -1], np.int32)
+    hashes = np.zeros(6, np.uint64)
+    kernels.combine_numbers(numbers, hashes)
+    kernels.combine_codes(codes, np.array([7, 8, 9], np.uint64), hashes)
+    assert len(set(hashes.tolist())) == 4
+    assert (hashes[0], hashes[4]) == (hashes[1], hashes[5])

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamd.screening.facts import Facts
 from streamd.screening.model import Finding, Severity
-from streamd.screening.summaries import Category, TextSummary
+from streamd.screening.texts import Category, TextSummary
 from streamd.screening.wording import bucket, listed, quoted, rows_of, whole
 
 IDENTIFIER_SHARE = 0.95  # different values of all rows
@@ -28,14 +28,15 @@ RARE_ROWS, RARE_SHARE = 5, 0.01
 def find(facts: Facts) -> Iterator[Finding]:
     """Findings about the categorical columns, one after the other."""
     for name, summary in facts.texts():
-        if not summary.categories:
+        categories = summary.categories()
+        if not categories:
             continue
         yield from _many(name, summary)
-        burst = list(_burst(name, facts, summary))
-        yield from burst or _late(name, facts, summary)
+        burst = list(_burst(name, facts, summary, categories))
+        yield from burst or _late(name, facts, summary, categories)
         if summary.exact:
-            yield from _spellings(name, summary)
-            yield from _rare(name, facts, summary)
+            yield from _spellings(name, summary, categories)
+            yield from _rare(name, facts, summary, categories)
 
 
 def _many(name: str, summary: TextSummary) -> Iterator[Finding]:
@@ -58,7 +59,7 @@ def _many(name: str, summary: TextSummary) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _burst(name: str, facts: Facts, summary: TextSummary) -> Iterator[Finding]:
+def _burst(name: str, facts: Facts, summary: TextSummary, categories: list[Category]) -> Iterator[Finding]:
     """Values multiply within a bucket."""
     counts, rows = summary.distinct_over_time(), summary.bucket_rows
     filled = np.flatnonzero(rows > 0)
@@ -76,7 +77,7 @@ def _burst(name: str, facts: Facts, summary: TextSummary) -> Iterator[Finding]:
     most = int(loud[np.argmax(counts[loud])])
     first, last = at * summary.factor, min((at + 1) * summary.factor, facts.axis.buckets) - 1
     when = bucket(facts.axis, first, last)
-    new = sorted((c for c in summary.categories.values() if min(c.buckets) >= at), key=lambda each: each.first)
+    new = [category for category in categories if category.first_bucket >= at]
     yield Finding(
         "cardinality_burst", Severity.WARNING, (name,),
         {
@@ -91,22 +92,21 @@ def _burst(name: str, facts: Facts, summary: TextSummary) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def _late(name: str, facts: Facts, summary: TextSummary) -> Iterator[Finding]:
+def _late(name: str, facts: Facts, summary: TextSummary, categories: list[Category]) -> Iterator[Finding]:
     """A category that is common, but only since some time."""
     if not summary.exact or len(summary.bucket_rows) < 20:
         return
     present = float(summary.bucket_rows.sum())
     late: list[tuple[Category, int]] = []
-    for category in summary.categories.values():
-        places = [place for place in category.buckets if place >= 0]
-        if not places:
+    for category in categories:
+        first = category.first_bucket
+        if first < 0:
             continue
-        first = min(places)
         before, since = float(summary.bucket_rows[:first].sum()), float(summary.bucket_rows[first:].sum())
         if before < LATE_SHARE * present or category.rows < LATE_ROWS_SHARE * present:
             continue
         # By buckets, not by rows: rows that lie together are rarely independent.
-        filled = len(places) / max(1, int(np.count_nonzero(summary.bucket_rows[first:])))
+        filled = category.filled / max(1, int(np.count_nonzero(summary.bucket_rows[first:])))
         if (1 - min(filled, 0.9)) ** first < LATE_CHANCE and category.rows / since < 0.95:
             late.append((category, first))
     if not late or len(late) > 20:
@@ -125,9 +125,9 @@ def _late(name: str, facts: Facts, summary: TextSummary) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def _rare(name: str, facts: Facts, summary: TextSummary) -> Iterator[Finding]:
-    rare = [c for c in summary.categories.values() if c.rows < RARE_ROWS]
-    common = len(summary.categories) - len(rare)
+def _rare(name: str, facts: Facts, summary: TextSummary, categories: list[Category]) -> Iterator[Finding]:
+    rare = [c for c in categories if c.rows < RARE_ROWS]
+    common = len(categories) - len(rare)
     rows = sum(c.rows for c in rare)
     if not rare or common < 2 or summary.rows < 1000 or rows > RARE_SHARE * summary.rows or len(rare) > 10 * common:
         return
@@ -142,9 +142,8 @@ def _rare(name: str, facts: Facts, summary: TextSummary) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def _spellings(name: str, summary: TextSummary) -> Iterator[Finding]:
+def _spellings(name: str, summary: TextSummary, categories: list[Category]) -> Iterator[Finding]:
     """Values that seem to be one value written in several ways."""
-    categories = list(summary.categories.values())
     if not 2 <= len(categories) <= SPELLING_MAX or len(categories) > 0.5 * summary.rows:
         return
     pairs = {(a.name, b.name): b.rows for a, b in [*_same_when_folded(categories), *_a_letter_apart(categories)]}

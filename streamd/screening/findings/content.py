@@ -9,8 +9,11 @@ import numpy as np
 
 from streamd.screening.facts import Facts
 from streamd.screening.model import Finding, Severity
-from streamd.screening.sketches import Quantiles
-from streamd.screening.summaries import NumericSummary, OtherSummary, Runs, Summary, TextSummary
+from streamd.screening.numbers import NumericSummary
+from streamd.screening.quantiles import Quantiles
+from streamd.screening.runs import Runs
+from streamd.screening.summaries import OtherSummary, Summary
+from streamd.screening.texts import Category, TextSummary
 from streamd.screening.wording import listed, moment, number, percent, quoted, rows_of, whole
 
 MISSING_SHARES = (0.2, 0.8)  # from the first a warning: imputing invents that much; from the second little is left
@@ -42,8 +45,9 @@ def find(facts: Facts) -> Iterator[Finding]:
             yield from _nonfinite(name, summary)
             yield from _sentinels(name, facts, summary)
         else:
-            yield from _missing_words(name, summary)
-            yield from _numbers_among(name, summary)
+            categories = summary.categories()
+            yield from _missing_words(name, summary, categories)
+            yield from _numbers_among(name, summary, categories)
         yield from _constant(name, facts, summary)
 
 
@@ -108,11 +112,10 @@ def _sentinels(name: str, facts: Facts, summary: NumericSummary) -> Iterator[Fin
 
 def _atoms(facts: Facts, name: str, summary: NumericSummary) -> Iterator[tuple[float, int, int]]:
     """(value, rows, different values) of what occurs more than once; exact where values are few, else drawn."""
-    if summary.quantiles.values is not None:
-        different = len(summary.quantiles.values)
-        for value, count in zip(summary.quantiles.values.tolist(), summary.quantiles.times.tolist(), strict=True):
-            if count >= SENTINEL_ROWS:
-                yield value, count, different
+    if summary.quantiles.exact:
+        values, counts = summary.quantiles.values, summary.quantiles.times
+        for i in np.flatnonzero(counts >= SENTINEL_ROWS).tolist():
+            yield float(values[i]), int(counts[i]), len(values)
         return
     column = facts.sample.numeric[name]
     values, counts = np.unique(column[np.isfinite(column)], return_counts=True)
@@ -137,9 +140,9 @@ def _stands_apart(value: float, quantiles: Quantiles, different: int) -> bool:
     return bool(abs(value - inner[0 if value == low else -1]) > 2 * (inner[-1] - inner[0]) > 0)
 
 
-def _missing_words(name: str, summary: TextSummary) -> Iterator[Finding]:
-    found = [c for c in summary.categories.values() if c.name.strip().casefold() in MISSING_WORDS]
-    if not found or not summary.exact or len(found) == len(summary.categories):
+def _missing_words(name: str, summary: TextSummary, categories: list[Category]) -> Iterator[Finding]:
+    found = [c for c in categories if c.name.strip().casefold() in MISSING_WORDS]
+    if not found or not summary.exact or len(found) == len(categories):
         return
     count = sum(category.rows for category in found)
     words = quoted(category.name for category in sorted(found, key=lambda each: -each.rows))
@@ -151,12 +154,12 @@ def _missing_words(name: str, summary: TextSummary) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def _numbers_among(name: str, summary: TextSummary) -> Iterator[Finding]:
-    if not summary.categories:
+def _numbers_among(name: str, summary: TextSummary, categories: list[Category]) -> Iterator[Finding]:
+    if not categories:
         return
-    odd = [c for c in summary.categories.values() if not _is_number(c.name)]
-    odd_rows, rows = sum(c.rows for c in odd), sum(c.rows for c in summary.categories.values())
-    if not odd or len(summary.categories) - len(odd) < 5 or 1 - odd_rows / rows < NUMBERS_SHARE:
+    odd = [c for c in categories if not _is_number(c.name)]
+    odd_rows, rows = sum(c.rows for c in odd), sum(c.rows for c in categories)
+    if not odd or len(categories) - len(odd) < 5 or 1 - odd_rows / rows < NUMBERS_SHARE:
         return
     count = odd_rows << summary.level
     words = quoted(c.name for c in sorted(odd, key=lambda each: -each.rows))
@@ -205,11 +208,11 @@ def _constant(name: str, facts: Facts, summary: NumericSummary | TextSummary) ->
 def _commonest(facts: Facts, name: str, summary: NumericSummary | TextSummary) -> tuple[str, int]:
     """In words, and in how many rows."""
     if isinstance(summary, TextSummary):
-        best = max(summary.categories.values(), key=lambda each: each.rows, default=None)
+        best = max(summary.categories(), key=lambda each: each.rows, default=None)
         return ("", 0) if best is None else (quoted([best.name])[0], best.rows)
-    values, times = summary.quantiles.values, summary.quantiles.times
-    if values is None or not len(values):
+    if not summary.quantiles.exact or not summary.quantiles.count:
         return "", 0
+    values, times = summary.quantiles.values, summary.quantiles.times
     value = float(values[int(np.argmax(times))])
     is_time = any(field.name == name and field.type == "time" for field in facts.fields)
     return moment(value) if is_time else number(value), int(times.max())
@@ -245,8 +248,8 @@ def _value_at(facts: Facts, name: str, runs: Runs) -> str:
     value = float(np.array([runs.longest_value], np.int64).view(np.float64)[0])
     summary = facts.summary.columns[name]
     if isinstance(summary, TextSummary):
-        known = summary.categories.get(runs.longest_value & (2**64 - 1))
-        return "missing" if known is None else quoted([known.name])[0]
+        known = summary.known(runs.longest_value & (2**64 - 1))
+        return "missing" if known is None else quoted([known[0]])[0]
     return "missing" if math.isnan(value) else number(value) if math.isfinite(value) else str(value)
 
 
@@ -254,8 +257,8 @@ def _rows_of_value(facts: Facts, name: str, runs: Runs) -> float:
     """In how many rows the value of the longest run is, all in all."""
     summary = facts.summary.columns[name]
     if isinstance(summary, TextSummary):
-        known = summary.categories.get(runs.longest_value & (2**64 - 1))
-        return summary.missing if known is None else known.rows
+        known = summary.known(runs.longest_value & (2**64 - 1))
+        return summary.missing if known is None else known[1]
     if isinstance(summary, OtherSummary):
         return 0
     value = float(np.array([runs.longest_value], np.int64).view(np.float64)[0])

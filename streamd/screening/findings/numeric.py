@@ -11,9 +11,10 @@ import numpy as np
 
 from streamd.screening.facts import Facts
 from streamd.screening.model import Finding, Severity
+from streamd.screening.numbers import NumericSummary
 from streamd.screening.passes import Bounds
-from streamd.screening.sketches import Extremes, Quantiles
-from streamd.screening.summaries import NumericSummary
+from streamd.screening.quantiles import Quantiles
+from streamd.screening.sketches import Extremes
 from streamd.screening.wording import listed, number, percent, rows_of, whole
 from streamd.table import FloatArray
 
@@ -68,7 +69,7 @@ def tail_limits(quantiles: Quantiles) -> tuple[float, float]:
     has between two outer quantiles. The limit is where 1 in 100 such columns would have its most extreme value,
     times 1.5 (1.25 where the tail is light).
     """
-    if quantiles.count < VALUES_MIN or (quantiles.values is not None and len(quantiles.values) < DISTINCT_MIN):
+    if quantiles.count < VALUES_MIN or (quantiles.exact and len(quantiles.values) < DISTINCT_MIN):
         return -math.inf, math.inf
     median = float(quantiles.at(np.array([0.5]))[0])
     upto = quantiles.share_up_to(median)
@@ -118,7 +119,7 @@ def find(facts: Facts) -> Iterator[Finding]:
             yield _outliers(name, facts, summary, evidence)
         elif (tail := _long_tail(name, summary, evidence)) is not None:
             yield tail
-        elif summary.distinct.estimate >= 2 * DISTINCT_MIN:
+        elif summary.different >= 2 * DISTINCT_MIN:
             yield from _many_outside(name, evidence)
         yield from _zeros(name, facts, summary)
 
@@ -178,7 +179,7 @@ def _many_outside(name: str, evidence: dict[str, Any]) -> Iterator[Finding]:
 
 def _long_tail(name: str, summary: NumericSummary, evidence: dict[str, Any]) -> Finding | None:
     skewness, kurtosis = summary.moments.skewness, summary.moments.excess_kurtosis
-    if not (abs(skewness) > LONG_TAIL[0] or kurtosis > LONG_TAIL[1]) or summary.distinct.estimate < DISTINCT_MIN:
+    if not (abs(skewness) > LONG_TAIL[0] or kurtosis > LONG_TAIL[1]) or summary.different < DISTINCT_MIN:
         return None
     index = tail_index(summary)
     one_sided = abs(skewness) > 1
@@ -253,15 +254,14 @@ def _clump(name: str, facts: Facts) -> Finding | None:
 def _zeros(name: str, facts: Facts, summary: NumericSummary) -> Iterator[Finding]:
     values = summary.quantiles.count
     share = summary.zeros / values
-    if share < ZEROS_SHARE or summary.distinct.estimate < 10 or share > 0.99:
+    if share < ZEROS_SHARE or summary.different < 10 or share > 0.99:
         return
     yield Finding(
         "zeros",
         Severity.INFO,
         (name,),
         {"count": summary.zeros, "share": share},
-        f"{name} is 0 in {rows_of(summary.zeros, facts.rows)}, "
-        f"and has {whole(summary.distinct.estimate - 1)} other values.",
+        f"{name} is 0 in {rows_of(summary.zeros, facts.rows)}, and has {whole(summary.different - 1)} other values.",
         "If 0 stands for nothing measured, make it missing; else give the model a column that says zero or not.",
         weight=share,
     )

@@ -8,15 +8,18 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from streamd.detectors.dependence import centred_ranks
 from streamd.screening.facts import Facts
 from streamd.screening.model import Finding, Severity
-from streamd.screening.summaries import NumericSummary, TextSummary
+from streamd.screening.numbers import NumericSummary
+from streamd.screening.texts import TextSummary
 from streamd.screening.wording import listed, number, percent, quoted, whole
 from streamd.table import FloatArray
 
 Codes = NDArray[np.int64]
 
 CORRELATED = 0.98  # Spearman's ρ
+PIECE = 128  # values that are multiplied at a time
 COLUMNS_MAX = 500  # numeric columns that are compared pair by pair
 CLASSES_MAX = 50  # a numeric label of more different values is a quantity, not a class
 BINS = 64  # of a column that is asked for the label
@@ -43,32 +46,44 @@ def find(facts: Facts) -> Iterator[Finding]:
 
 def _same_columns(facts: Facts) -> list[tuple[str, ...]]:
     """Columns that are equal in all drawn rows and in their figures; constant ones are told of elsewhere."""
-    groups: dict[object, list[str]] = defaultdict(list)
+    alike: dict[object, list[str]] = defaultdict(list)
     for name, summary in facts.summary.columns.items():
-        if isinstance(summary, NumericSummary) and summary.distinct.estimate > 1:
-            values = facts.sample.numeric[name] + 0.0
-            figures = summary.missing, summary.moments.mean, summary.moments.m2, summary.moments.m3
-            groups[figures, values.tobytes()].append(name)
+        if isinstance(summary, NumericSummary) and summary.different > 1:
+            alike[summary.missing, summary.moments.mean, summary.moments.m2, summary.moments.m3].append(name)
         elif isinstance(summary, TextSummary) and summary.estimate > 1:
-            key = frozenset((hash_, category.rows, category.first) for hash_, category in summary.categories.items())
-            drawn = facts.sample.categorical[name]
-            first = {code: place for place, code in enumerate(dict.fromkeys(drawn.codes.tolist()))}
-            groups[key, summary.missing, tuple(map(first.__getitem__, drawn.codes.tolist()))].append(name)
-    return [tuple(names) for names in groups.values() if len(names) > 1]
+            distinct = summary.distinct
+            figures = (distinct.hashes.tobytes(), distinct.counts.tobytes(), distinct.firsts.tobytes())
+            alike[summary.missing, *figures].append(name)
+    found = []
+    for names in alike.values():
+        groups: dict[bytes, list[str]] = defaultdict(list)
+        for name in names if len(names) > 1 else ():
+            groups[_drawn(facts, name)].append(name)
+        found += [tuple(group) for group in groups.values() if len(group) > 1]
+    return found
+
+
+def _drawn(facts: Facts, name: str) -> bytes:
+    """The drawn rows; categories, which are known to be the same, by the order in which they occur."""
+    if name in facts.sample.numeric:
+        return (facts.sample.numeric[name] + 0.0).tobytes()
+    codes = facts.sample.categorical[name].codes
+    _, firsts, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(firsts))[inverse].tobytes()
 
 
 def _correlated(facts: Facts, copies: list[tuple[str, ...]]) -> Iterator[Finding]:
     copied = {name for names in copies for name in names[1:]}
-    names = [n for n, s in facts.numeric() if n not in copied and s.distinct.estimate > 2][:COLUMNS_MAX]
+    names = [n for n, s in facts.numeric() if n not in copied and s.different > 2][:COLUMNS_MAX]
     names = [name for name in names if name != facts.options.label]
     if len(names) < 2 or facts.sample.rows < 50:
         return
     rows = np.arange(0, facts.sample.rows, max(1, facts.sample.rows // 10_000))
     ranks = np.stack([_ranks(facts.sample.numeric[name][rows]) for name in names])
-    deviations = ranks.std(axis=1)
-    kept = np.flatnonzero(deviations > 0)
-    scaled = (ranks[kept] - ranks[kept].mean(axis=1, keepdims=True)) / deviations[kept, None]
-    rho = scaled @ scaled.T / scaled.shape[1]
+    products = _products(ranks)
+    kept = np.flatnonzero(np.diagonal(products) > 0)
+    lengths = np.sqrt(np.diagonal(products)[kept])
+    rho = products[np.ix_(kept, kept)] / np.outer(lengths, lengths)
     first, second = np.nonzero(np.triu(np.abs(rho) >= CORRELATED, 1))
     pairs = [(names[kept[a]], names[kept[b]], float(rho[a, b])) for a, b in zip(first, second, strict=True)]
     for members in _together(pairs):
@@ -83,13 +98,17 @@ def _correlated(facts: Facts, copies: list[tuple[str, ...]]) -> Iterator[Finding
 
 
 def _ranks(values: FloatArray) -> FloatArray:
-    """Average ranks; missing values have the middle one, which says nothing."""
-    from scipy.stats import rankdata
+    """Average ranks about their middle, which missing values have: it says nothing."""
+    return centred_ranks(np.where(np.isfinite(values), values, np.nan)).astype(np.float64)
 
-    finite = np.isfinite(values)
-    ranks = np.full(len(values), (finite.sum() + 1) / 2)
-    ranks[finite] = rankdata(values[finite])
-    return ranks
+
+def _products(rows: FloatArray) -> FloatArray:
+    """(n, n) of (n, values): in pieces so small that BLAS does not wake threads that wait longer than they work."""
+    found = np.zeros((len(rows), len(rows)))
+    for at in range(0, rows.shape[1], PIECE):
+        piece = np.ascontiguousarray(rows[:, at : at + PIECE])
+        found += piece @ piece.T
+    return found
 
 
 def _together(pairs: list[tuple[str, str, float]]) -> list[tuple[str, ...]]:
@@ -214,8 +233,8 @@ def _shares(facts: Facts, label: str) -> dict[str, float]:
     summary = facts.summary.columns[label]
     if isinstance(summary, TextSummary) and summary.exact:
         present = max(1, summary.rows - summary.missing)
-        return {quoted([c.name])[0]: c.rows / present for c in summary.categories.values()}
-    if isinstance(summary, NumericSummary) and summary.quantiles.values is not None:
+        return {quoted([c.name])[0]: c.rows / present for c in summary.categories()}
+    if isinstance(summary, NumericSummary) and summary.quantiles.exact and summary.different <= CLASSES_MAX:
         values, times = summary.quantiles.values.tolist(), summary.quantiles.times.tolist()
         return {number(v): t / summary.quantiles.count for v, t in zip(values, times, strict=True)}
     return {}

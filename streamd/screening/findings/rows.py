@@ -9,7 +9,9 @@ import numpy as np
 
 from streamd.screening.facts import Facts
 from streamd.screening.model import Finding, Severity
-from streamd.screening.summaries import NumericSummary, OtherSummary, TextSummary
+from streamd.screening.numbers import NumericSummary
+from streamd.screening.summaries import OtherSummary
+from streamd.screening.texts import TextSummary
 from streamd.screening.wording import listed, rows_of, whole
 
 SURPRISING = 0.01  # of the copies that were found, at most so many are to be expected by chance
@@ -26,7 +28,7 @@ def find(facts: Facts) -> Iterator[Finding]:
     expected = _expected(facts)
     surprising = expected < SURPRISING * copies
     share = copies / facts.rows
-    most = np.argsort(-hashes.counts, kind="stable")[:3]
+    most = np.lexsort((hashes.firsts, -hashes.counts))[:3]
     rows = [int(row) for row, count in zip(hashes.firsts[most], hashes.counts[most], strict=True) if count > 1]
     about = "" if hashes.exact else "about "
     loud = surprising and (share >= WARNING_SHARE or copies >= 100)
@@ -49,11 +51,11 @@ def _expected(facts: Facts) -> float:
     logarithm = 2 * math.log(facts.rows) - math.log(2)
     for summary in facts.summary.columns.values():
         if isinstance(summary, TextSummary) and summary.exact:
-            shares = np.array([category.rows for category in summary.categories.values()]) / summary.rows
-        elif isinstance(summary, NumericSummary) and summary.quantiles.values is not None:
+            shares = summary.distinct.counts / summary.rows
+        elif isinstance(summary, NumericSummary) and summary.quantiles.exact:
             shares = summary.quantiles.times / summary.rows
         elif isinstance(summary, NumericSummary | TextSummary):
-            different = summary.estimate if isinstance(summary, TextSummary) else summary.distinct.estimate
+            different = summary.estimate if isinstance(summary, TextSummary) else summary.different
             shares = np.array([1 / math.sqrt(max(different, 1))])
         else:
             continue

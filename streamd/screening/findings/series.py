@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from streamd.screening.facts import Facts
 from streamd.screening.model import Finding, Severity
-from streamd.screening.summaries import NumericSummary, TextSummary
+from streamd.screening.numbers import NumericSummary
+from streamd.screening.texts import TextSummary
 from streamd.screening.wording import bucket, duration, listed, number, percent, quoted, whole
 from streamd.table import FloatArray
 
@@ -189,14 +190,9 @@ def best_stretch(means: FloatArray) -> Stretch | None:
 
 
 def _of_categories(name: str, facts: Facts, summary: TextSummary) -> tuple[tuple[int, int], str, float] | None:
-    if not summary.exact or not 2 <= len(summary.categories) <= CATEGORIES_MAX or summary.bucket_rows.size < 20:
+    if not summary.exact or not 2 <= summary.estimate <= CATEGORIES_MAX or summary.bucket_rows.size < 20:
         return None
-    categories = sorted(summary.categories.values(), key=lambda each: each.name)
-    counts = np.zeros((len(summary.bucket_rows), len(categories)))
-    for i, category in enumerate(categories):
-        for at, count in category.buckets.items():
-            if at >= 0:
-                counts[at, i] = count
+    names, counts = summary.counts_over_time()
     scale = _scale(len(counts))
     counts = np.add.reduceat(counts, np.arange(0, len(counts), scale), axis=0)
     rows = counts.sum(axis=1)
@@ -218,7 +214,7 @@ def _of_categories(name: str, facts: Facts, summary: TextSummary) -> tuple[tuple
         return None
     most = int(np.argmax(np.abs(inside - outside)))
     text = (
-        f"{name} is {quoted([categories[most].name])[0]} in {percent(float(inside[most]))} there and in "
+        f"{name} is {quoted([names[most]])[0]} in {percent(float(inside[most]))} there and in "
         f"{percent(float(outside[most]))} elsewhere"
     )
     fine = scale * summary.factor / _scale(facts.axis.buckets)  # text buckets may be coarser than those of numbers
@@ -229,7 +225,7 @@ def _unusual(name: str, facts: Facts, summary: NumericSummary) -> Iterator[Findi
     """Times at which a column leaves the bands of its moving mean by far."""
     low, high, outside = moving(facts, summary)
     there = int(np.count_nonzero((summary.bucket_rows > 0) & ~np.isnan(low)))
-    if not len(outside) or len(outside) > UNUSUAL_SHARE * max(there, 10) or summary.distinct.estimate < 10:
+    if not len(outside) or len(outside) > UNUSUAL_SHARE * max(there, 10) or summary.different < 10:
         return
     middle, reach = (low + high) / 2, (high - low) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
