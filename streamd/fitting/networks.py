@@ -39,8 +39,8 @@ class ReconstructionSettings(TrainedSettings):
     outlying: float | None = Field(default=3.0, gt=1)
     """Rows whose error is over so many medians of their batch are not learned from: what is rare in the data then
     stays strange. None: every row is learned from. 10 where all rows are known to be normal, and the strangest of
-    them should be learned too. AUROC of `autoencoder` over the 14 sets of `make quality`, one seed, with 3, 10 and
-    None: fitted on all rows 0.84, 0.76, 0.75; on normal rows alone 0.90, 0.91, 0.90."""
+    them should be learned too. `autoencoder` over the 14 sets of `make quality`, one seed, with 3, 10 and None: fitted
+    on all rows AUROC 0.83, 0.79, 0.76; on normal rows alone 0.91 each, average precision 0.49, 0.55, 0.56."""
 
     inputs_max: int = Field(default=65_536, ge=1)
     """With more inputs than this nothing is fitted: it would take hours."""
@@ -81,8 +81,10 @@ class RowSettings(ReconstructionSettings):
 
     code_within: float | None = Field(default=0.95, gt=0, le=1)
     """Each number of a row's code is kept in the range that this central share of the learned rows have. A network
-    goes on beyond what it has seen: it would reconstruct a row that is far out, but in a usual direction, as well as
-    any other. None: codes are what they are."""
+    goes on beyond what it has learned: it would reconstruct a row that is far out, but in a usual direction, as well
+    as any other. None: codes are what they are. `autoencoder` over the 14 sets of `make quality` with 0.95 (chosen on
+    seed 0) and with None, four other seeds: fitted on normal rows AUROC 0.921 and 0.910, average precision 0.53 and
+    0.48; on all rows 0.821 and 0.806, 0.43 and 0.40."""
 
     @model_validator(mode="after")
     def _principal_is_not_bounded(self) -> RowSettings:
@@ -119,7 +121,7 @@ KERAS = {
 
 
 class AutoencoderSettings(RowSettings):
-    """Options of `autoencoder`. The first choice for columns."""
+    """Options of `autoencoder`: the plain one."""
 
     type: Literal["autoencoder"] = "autoencoder"
 

@@ -21,7 +21,7 @@ from streamd.fitting.preparation import array_transform, row_transform
 from streamd.fitting.reconstruction import DenseLesson, ModuleLesson, VariationalLesson
 from streamd.fitting.training import built, one_thread, train
 from streamd.scorers.arrays import Reads
-from streamd.scorers.dense import Activation, DenseAutoencoder, Layer
+from streamd.scorers.dense import Activation, DenseAutoencoder, Layer, reconstruct
 from streamd.scorers.ferry import chosen_device
 from streamd.scorers.networks.architecture import network
 from streamd.scorers.transform import Inputs
@@ -44,7 +44,10 @@ def learn_rows(settings: RowSettings, learned: Table, validating: Table, progres
         widths = _widths(settings, len(inner))
         activations = _activations(settings, len(widths) - 1)
         lesson, epochs = _taught(settings, widths, activations, inner, inner_check, progress)
-        layers = (*before, *lesson.layers(), *after)
+        layers = lesson.layers()
+        if settings.code_within is not None:
+            layers, activations = _code_kept_within(settings.code_within, layers, activations, inner)
+        layers = (*before, *layers, *after)
         linear: tuple[Activation, ...] = ("linear",)
         activations = (*linear * len(before), *activations, *linear * len(after))
         precisions = _precisions(layers, activations, rows, settings)
@@ -155,6 +158,26 @@ def _applied(layers: tuple[Layer, ...], rows: Inputs) -> Inputs:
     for weights, biases in layers:
         rows = weights @ rows + biases[:, None]
     return rows
+
+
+def _code_kept_within(
+    share: float, layers: tuple[Layer, ...], activations: tuple[Activation, ...], rows: Inputs
+) -> tuple[tuple[Layer, ...], tuple[Activation, ...]]:
+    """The same network, but that each number z of the code stays in the range of the central share of the rows' ones.
+
+    As layers, so that nobody who runs a network has to know of it:
+
+        min(max(z, lowest), highest) = highest − relu((highest − lowest) − relu(z − lowest))
+    """
+    middle = len(layers) // 2
+    encoder = [(torch.from_numpy(weights), torch.from_numpy(biases[:, None])) for weights, biases in layers[:middle]]
+    codes = reconstruct(encoder, torch.from_numpy(rows), activations[:middle]).numpy()  # (code, rows)
+    lowest, highest = np.quantile(codes, [(1 - share) / 2, (1 + share) / 2], axis=1).astype(np.float32)
+    unit = np.eye(len(codes), dtype=np.float32)
+    weights, biases = layers[middle]
+    kept = ((unit, -lowest), (-unit, highest - lowest), (-weights, biases + weights @ highest))
+    rectified: tuple[Activation, ...] = ("relu", "relu")
+    return (*layers[:middle], *kept, *layers[middle + 1 :]), (*activations[:middle], *rectified, *activations[middle:])
 
 
 def _precisions(

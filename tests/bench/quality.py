@@ -20,8 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import quality_images
+import quality_recorded
 import quality_scorers
 import quality_screening
+import quality_series
 import quality_training
 import torch
 
@@ -169,8 +171,9 @@ PARTS: dict[str, Callable[[str], bool]] = {
     "training": lambda sizes: quality_training.table(DATA / "train_telemetry"),
     "screening": lambda sizes: quality_screening.table(),
     "budget": budget,
-    "scorers": lambda sizes: quality_scorers.table() and quality_scorers.again(),
+    "scorers": lambda sizes: quality_recorded.table() and quality_scorers.again(),
     "images": quality_images.table,
+    "series": quality_series.table,
 }
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
+from adbench_protocol import figures
+from quality_scorers import scored
 
-from streamd.fitting.base import unwatched
 from streamd.fitting.registry import SCORERS
-from streamd.scorers import registry
-from streamd.scorers.fitted import Fitted
 from streamd.table import Table
 
 DATA = Path(os.environ.get("STREAMD_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
@@ -29,13 +26,10 @@ def one_digit(scorer: str, digit: int, **options: object) -> tuple[float, float,
     settings = SCORERS[scorer].model_validate({"seed": 0, **options})
     parts = own[:LEARNED], own[LEARNED : LEARNED + VALIDATING], np.concatenate([own[LEARNED + VALIDATING :], others])
     learned, validating, judged = (Table(len(part), arrays={"image": images[part]}) for part in parts)
-    started = time.perf_counter()
-    found = settings.learn(learned, validating, unwatched)
-    seconds = time.perf_counter() - started
-    fitted = Fitted(settings.kind, found.described, found.tensors, np.empty(0), np.inf, found.note)
-    scores = registry.load(fitted, "cpu").score(judged).values
+    scores, seconds = scored(settings, learned, validating, judged)
     marked = np.arange(len(scores)) >= len(own) - LEARNED - VALIDATING
-    return float(roc_auc_score(marked, scores)), float(average_precision_score(marked, scores)), seconds
+    told = figures(marked, scores)
+    return told["auroc"], told["ap"], seconds
 
 
 def table(sizes: str) -> bool:

@@ -13,6 +13,7 @@ from streamd.fitting.networks import (
     ConvolutionalSettings,
     GruSettings,
     LstmSettings,
+    RowSettings,
     ShallowSettings,
     SparseSettings,
     VariationalSettings,
@@ -276,6 +277,66 @@ def test_what_is_rare_in_the_data_stays_strange_because_outliers_are_not_learned
     normal = mixed(200, 2)
     assert np.median(robust.score(odd).values) > 3 * np.quantile(robust.score(normal).values, 0.95)
     assert np.median(robust.score(odd).values) > 3 * np.median(whole.score(odd).values)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        AutoencoderSettings(code=2),
+        AutoencoderSettings(code=2, activation="tanh", principal=0.999),
+        ShallowSettings(code=2),
+        SparseSettings(),
+        VariationalSettings(code=2),
+    ],
+)
+def test_scores_are_those_of_the_same_network_with_its_code_clipped_to_the_central_share(settings: RowSettings) -> None:
+    """Beside the network that was fitted without, run by numpy."""
+    settings = settings.model_copy(update={"epochs_max": 20, "learning_rate": 0.003, "weighted": False})
+    table, live = mixed(300, 0), mixed(100, 1)
+    far = Table(100, {name: 5 * column for name, column in live.numeric.items()})
+    within = scorer(settings.model_copy(update={"code_within": 0.9}), table, live)
+    plain = settings.model_copy(update={"code_within": None}).learn(table, live, unwatched)
+
+    functions = {"leaky_relu": lambda x: np.where(x > 0, x, 0.01 * x), "tanh": np.tanh, "linear": lambda x: x}
+    activations = plain.described["network"]["activations"]
+    layers = [
+        (plain.tensors[f"weights.{i}"].astype(float), plain.tensors[f"biases.{i}"][:, None], functions[activation])
+        for i, activation in enumerate(activations)
+    ]
+
+    def run(hidden: np.ndarray, some: slice) -> np.ndarray:
+        for weights, biases, function in layers[some]:
+            hidden = function(weights @ hidden + biases)
+        return hidden
+
+    def scaled(rows: Table) -> np.ndarray:
+        means, scales = plain.tensors["transform.means"], plain.tensors["transform.scales"]
+        columns = np.stack(list(rows.numeric.values()))
+        return ((columns - means[:, None]) / scales[:, None]).clip(-settings.bound, settings.bound)
+
+    encoder, decoder = slice(0, len(layers) // 2), slice(len(layers) // 2, None)
+    lowest, highest = np.quantile(run(scaled(table), encoder), [0.05, 0.95], axis=1)[:, :, None]
+    for rows in (live, far):
+        outputs = run(run(scaled(rows), encoder).clip(lowest, highest), decoder)
+        expected = np.square(outputs - scaled(rows)).mean(axis=0)
+        np.testing.assert_allclose(within.score(rows).values, expected, rtol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", ROWS)
+def test_a_row_far_out_in_a_usual_direction_stands_out(settings: type[RowSettings]) -> None:
+    options = {"epochs_max": 100, "learning_rate": 0.003} | ({} if settings is SparseSettings else {"code": 2})
+    normal = mixed(300, 2)
+    far = Table(300, {name: 4 * column for name, column in normal.numeric.items()})
+    within = scorer(settings(**options), mixed(600, 0), mixed(150, 1))
+    plain = scorer(settings(code_within=None, **options), mixed(600, 0), mixed(150, 1))
+
+    def times_farther(scoring: Scorer) -> float:
+        return float(np.median(scoring.score(far).values) / np.median(scoring.score(normal).values))
+
+    assert times_farther(within) > 3 * times_farther(plain)
+    assert found(within, normal, far) > 0.9
 
 
 @pytest.mark.parametrize("settings", ROWS)
