@@ -24,7 +24,6 @@ LARGER = {  # module -> the lines that it has, and may not exceed
     "transport/kafka_consumer.py": 415,
 }
 FUNCTION_LINES_MAX = 60
-LONGER = {("cli/fit.py", "command"): 63}  # nearly all of it is the options
 
 
 def functions() -> Iterator[tuple[str, str, int]]:
@@ -52,7 +51,7 @@ def test_no_module_is_larger_than_one_holds_in_the_head() -> None:
 
 def test_no_function_is_longer_than_a_screen() -> None:
     lengths = {(name, function): lines for name, function, lines in functions() if lines > FUNCTION_LINES_MAX}
-    assert lengths == {key: lines for key, lines in LONGER.items() if lines > FUNCTION_LINES_MAX}, "split what grew"
+    assert not lengths, f"over {FUNCTION_LINES_MAX} lines: split them where there is a seam"
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -27,14 +27,17 @@ from streamd.transport.kafka_range import parse_place
 
 _REFERENCE_ROWS = 20_000  # kept in the bundle for the detectors that compare columns: the judges keep 2,000 of them
 
+# readable=False: typer does not ask whether a file may be read. It would end as a wrong command line, with 64.
+Data = Annotated[
+    Path | None,
+    typer.Argument(readable=False, help="Parquet, CSV, Arrow or npz file, a folder of them, or of images."),
+]
+Option = Annotated[list[str] | None, typer.Option("--set", help="An option of the scorer: hidden=[16,8]. Repeatable.")]
 Out = Annotated[Path, typer.Option(help="The folder to write, such as monitors/fraud-7.")]
 
 
 def command(
-    data: Annotated[
-        Path | None,
-        typer.Argument(readable=False, help="Parquet, CSV, Arrow or npz file, a folder of them, or of images."),
-    ] = None,
+    data: Data = None,
     scorer: Annotated[str, typer.Option(help="Which: " + ", ".join(SCORERS))] = "autoencoder",
     out: Out = Path("bundle"),
     replace: Annotated[bool, typer.Option("--replace", help="Put it in place of the bundle that is there.")] = False,
@@ -49,9 +52,7 @@ def command(
     trim: Annotated[
         float, typer.Option(min=0, max=0.5, help="Share of the worst rows that a second fit leaves out: 0.05.")
     ] = 0.0,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="An option of the scorer: hidden=[16,8]. Repeatable.")
-    ] = None,
+    set_: Option = None,
     search: Annotated[
         bool, typer.Option("--search", help="Try several architectures by cross-validation; take the best.")
     ] = False,
