@@ -11,7 +11,6 @@ from streamd.codec.decode import decode
 from streamd.codec.limits import Limits
 from streamd.detectors.base import Detector, Readable, State, is_bundled
 from streamd.detectors.histogram import Histogram, Pictured
-from streamd.detectors.quality import QualityConfig, no_data_verdict
 from streamd.engine_settings import EngineSettings, StreamSettings
 from streamd.errors import InvalidRecord, Reason, StreamdError
 from streamd.holdings import Holdings, described
@@ -291,8 +290,8 @@ class PartitionEngine:
         occasion = self._occasion(stream.name, event_time_ms, envelope)
         return [
             alert
-            for name, limit in _silence_limits(stream)
-            for alert in stream.policy.end(_silence(stream, name, 0.0, limit, place), occasion, "data arrives again")
+            for name, limit in stream.silence_limits
+            for alert in stream.policy.end(stream.silence(name, 0.0, limit, place), occasion, "data arrives again")
         ]
 
     def tick(self, now_ms: int) -> list[Effect] | None:
@@ -305,14 +304,14 @@ class PartitionEngine:
         for stream in self._streams.values():
             place = Window(self._next_offset, self._next_offset, 0)
             silent_seconds = (now_ms - stream.last_record_ms) / 1000
-            passed = [each for each in _silence_limits(stream) if not stream.silent and silent_seconds > each[1]]
+            passed = [each for each in stream.silence_limits if not stream.silent and silent_seconds > each[1]]
             if not passed and not stream.policy.is_overdue(now_ms):
                 continue
             effects = effects or []
             self._snapshots.touch(stream)
             verdicts = [unacknowledged(pending, place) for pending in stream.policy.overdue(now_ms)]
             effects += [StreamChanged(stream.name, "unanswered", verdict.finding, "none") for verdict in verdicts]
-            verdicts += [_silence(stream, name, silent_seconds, limit, place) for name, limit in passed]
+            verdicts += [stream.silence(name, silent_seconds, limit, place) for name, limit in passed]
             stream.silent = stream.silent or bool(passed)
             for ordinal, verdict in enumerate(verdicts):
                 occasion = Occasion(stream.name, self.topic, self.partition, self._next_offset, now_ms, now_ms, ordinal)
@@ -436,17 +435,3 @@ def _judged(name: str, detector: Detector, batch: FeatureBatch) -> tuple[Verdict
         return detector.update(batch)
     except Exception as error:
         raise DetectorCrashError(batch.stream, name) from error
-
-
-def _silence_limits(stream: Stream | Run) -> list[tuple[str, float]]:
-    """The detectors that call silence a finding, each with its limit in seconds."""
-    if isinstance(stream, Run):
-        return stream.silence_limits
-    configs = stream.settings.detectors.items()
-    return [(n, c.no_data_seconds) for n, c in configs if isinstance(c, QualityConfig) and c.no_data_seconds]
-
-
-def _silence(stream: Stream | Run, detector: str, seconds: float, limit: float, place: Window) -> Verdict:
-    if isinstance(stream, Run):
-        return stream.silence(detector, seconds, limit, place)
-    return no_data_verdict(detector, seconds, limit, place)

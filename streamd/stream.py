@@ -11,10 +11,11 @@ import numpy as np
 
 from streamd.collection import Collection
 from streamd.detectors.base import ByColumn, Detector, DetectorConfig, Reference, State, is_bundled
+from streamd.detectors.quality import QualityConfig, no_data_verdict
 from streamd.engine_settings import StreamSettings
 from streamd.errors import InvalidRecord, Reason
 from streamd.kept import Kept, config_key, fit_key
-from streamd.model import FeatureBatch, ReferencePart
+from streamd.model import FeatureBatch, ReferencePart, Verdict, Window
 from streamd.policy import Policy
 from streamd.profiles import Profiles
 from streamd.seasons import PHASES, SEASONS_LEARNED, SEASONS_MS, LikeWithLike, phases_of
@@ -282,6 +283,18 @@ class Stream:
         if weights is not None:
             self.weights[name] = weights
         return profile is not None
+
+    # --- Silence ---
+
+    @property
+    def silence_limits(self) -> list[tuple[str, float]]:
+        """The detectors that call silence a finding, each with its limit in seconds."""
+        configs = self.settings.detectors.items()
+        return [(n, c.no_data_seconds) for n, c in configs if isinstance(c, QualityConfig) and c.no_data_seconds]
+
+    def silence(self, name: str, seconds: float, limit: float, place: Window) -> Verdict:
+        """The finding that the stream has not spoken for `seconds`."""
+        return no_data_verdict(name, seconds, limit, place)
 
     # --- Memory and state ---
 

@@ -56,7 +56,7 @@ class BundleFolder:
 
     @property
     def sha256(self) -> str:
-        """Of everything that judges: it is in the alerts."""
+        """Of everything that judges. Alerts carry that of `weights.safetensors`."""
         return hashlib.sha256((self.weights or b"") + self.reference.sha256().encode()).hexdigest()
 
 

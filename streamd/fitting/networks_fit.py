@@ -24,6 +24,7 @@ from streamd.scorers.arrays import Reads
 from streamd.scorers.dense import Activation, DenseAutoencoder, Layer, reconstruct
 from streamd.scorers.ferry import chosen_device
 from streamd.scorers.networks.architecture import network
+from streamd.scorers.reconstruction import parts_of_rows
 from streamd.scorers.transform import Inputs
 from streamd.table import Table
 
@@ -51,12 +52,8 @@ def learn_rows(settings: RowSettings, learned: Table, validating: Table, progres
         linear: tuple[Activation, ...] = ("linear",)
         activations = (*linear * len(before), *activations, *linear * len(after))
         precisions = _precisions(layers, activations, rows, settings)
-    tensors: dict[str, NDArray[Any]] = {**transform.tensors(), "precisions": precisions}
-    for i, (weights, biases) in enumerate(layers):
-        tensors[f"weights.{i}"], tensors[f"biases.{i}"] = weights, biases
     return Learned(
-        {"transform": transform.described(), "network": {"network": "dense", "activations": list(activations)}},
-        tensors,
+        *parts_of_rows(transform, layers, activations, precisions),
         f"{settings.type} {'-'.join(map(str, widths))} fitted on {learned.rows} rows, {epochs} epochs",  # type: ignore[attr-defined]
     )
 

@@ -20,7 +20,7 @@ from streamd.table import Table
 SAMPLE_ROWS = 10_000  # of the drawn ones: a hundred trees are grown from 256 each
 COLUMNS_MAX = 500  # wider data would take longer than all the rest; the columns that vary most in kind are first
 CATEGORIES_MAX = 1000  # a column of more is a name, and every name is rare
-SHOWN, SHOWN_SHARE = 10, 0.001  # rows that are named, at most; of few rows a thousandth
+SHOWN, SHOWN_SHARE = 10, 0.01  # rows that are named, at most; of few rows a hundredth
 REASONS = 4
 
 

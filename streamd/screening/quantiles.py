@@ -107,6 +107,14 @@ class Quantiles:
             return int(self._places()[place - 1]) / self.count if place else 0.0
         return 1.0 if value >= self.high else float(self._digest.get_rank(value))
 
+    def without(self, place: int) -> Quantiles:
+        """These without one of `values`, which must not be the only one."""
+        rest = Quantiles(self.most, self.stride, self.k)
+        values, times = np.delete(self.values, place), np.delete(self.times, place)
+        rest.count, rest.low, rest.high = int(times.sum()), float(values[0]), float(values[-1])
+        rest._values, rest._times = values, times
+        return rest
+
     def _places(self) -> Rows:
         if self._upto is None:
             self._upto = np.cumsum(self._times)

@@ -22,9 +22,11 @@ def whole(count: float) -> str:
 def number(value: float) -> str:
     """A value, to four digits.
 
-    >>> number(0.4149120001), number(-999.0), number(12345678.0)
-    ('0.4149', '-999', '12,345,678')
+    >>> number(0.4149120001), number(-999.0), number(12345678.0), number(418234.5)
+    ('0.4149', '-999', '12,345,678', '418,200')
     """
+    if 1e4 <= abs(value) < 1e9 and value != round(value):
+        value = float(f"{value:.4g}")
     if value == round(value) and abs(value) < 1e15:
         return f"{value:,.0f}"
     return f"{value:.4g}"

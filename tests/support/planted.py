@@ -113,6 +113,9 @@ def _put_numbers(put, rng, rows, some) -> None:  # type: ignore[no-untyped-def]
     values = normal()
     values[some(300)] = rng.normal(40, 0.5, 300)
     put("clump", values, "clump", "outliers")
+    values = normal(45, 12).clip(18, 95).round()
+    values[some(rows // 40)] = 130
+    put("lone_value", values, "outliers")
     put("long_tail", rng.pareto(1.5, rows), "long_tail")
     put("two_peaks", np.where(rng.random(rows) < 0.5, normal(-4), normal(4)), "peaks")
     put("many_zeros", np.where(rng.random(rows) < 0.7, 0.0, rng.gamma(2.0, 3.0, rows)), "zeros")

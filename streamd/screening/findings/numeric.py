@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from streamd.screening.facts import Facts
+from streamd.screening.findings.content import SENTINELS
 from streamd.screening.model import Finding, Severity
 from streamd.screening.numbers import NumericSummary
 from streamd.screening.passes import Bounds
@@ -35,6 +36,9 @@ CLUMP_SHARES = (0.001, 0.2)
 CLUMP_ROWS = 5
 CLUMP_GAP = 3.0  # times the inter-quartile range with nothing in it
 ZEROS_SHARE = 0.5
+LONE_DISTINCT_MIN = 30
+LONE_ROWS, LONE_SHARE_MAX = 3, 0.2  # of a value at an end
+LONE_GAP = 3.0  # times the largest other gap on its side; and one inter-quartile range
 
 
 def bounds_of(summary: NumericSummary) -> Bounds | None:
@@ -46,7 +50,7 @@ def bounds_of(summary: NumericSummary) -> Bounds | None:
     reach = 1.5 * (third - first)
     mean, deviation = summary.moments.mean, summary.moments.deviation
     sigma = (mean - 3 * deviation, mean + 3 * deviation) if deviation > 0 else (-math.inf, math.inf)
-    return Bounds((first - reach, third + reach), sigma, tail_limits(quantiles), _edges(quantiles))
+    return Bounds((first - reach, third + reach), sigma, _limits(quantiles), _edges(quantiles))
 
 
 def _edges(quantiles: Quantiles) -> FloatArray:
@@ -59,6 +63,33 @@ def _edges(quantiles: Quantiles) -> FloatArray:
     steps = np.linspace(0.0, 1.0, BINS + 1)
     edges: FloatArray = low * (1 - steps) + high * steps
     return edges
+
+
+def _limits(quantiles: Quantiles) -> tuple[float, float]:
+    """See `tail_limits`; but a value that comes again and again at an end, far from all others, is beyond them: an age
+    of 120 in one row of fifty. Taken for a part of the tail, it would make that so long that nothing lies beyond it.
+    """
+    low, high = -math.inf, math.inf
+    if _lone(quantiles, -1):
+        high = float(quantiles.values[-2:].mean())
+        quantiles = quantiles.without(-1)
+    if _lone(quantiles, 0):
+        low = float(quantiles.values[:2].mean())
+        quantiles = quantiles.without(0)
+    fitted = tail_limits(quantiles)
+    return max(low, fitted[0]), min(high, fitted[1])
+
+
+def _lone(quantiles: Quantiles, end: Literal[-1, 0]) -> bool:
+    """Whether that end is one value, again and again, far from all others, and no usual word for missing."""
+    if not quantiles.exact or len(quantiles.values) < LONE_DISTINCT_MIN or float(quantiles.values[end]) in SENTINELS:
+        return False
+    if not LONE_ROWS <= quantiles.times[end] <= LONE_SHARE_MAX * quantiles.count:
+        return False
+    first, third = quantiles.at(np.array([0.25, 0.75])).tolist()
+    gaps = np.diff(quantiles.values)
+    others = gaps[len(gaps) // 2 : -1] if end == -1 else gaps[1 : len(gaps) // 2]
+    return bool(gaps[end] > max(third - first, LONE_GAP * float(others.max())))
 
 
 def tail_limits(quantiles: Quantiles) -> tuple[float, float]:
@@ -139,7 +170,8 @@ def _outliers(name: str, facts: Facts, summary: NumericSummary, evidence: dict[s
     rows = worst(summary.extremes, *bounds.tails)
     low, high = bounds.tails
     farthest = [f"{number(value)} in row {whole(row)}" for row, value in rows[:2]]
-    usual = [float(q) for q in summary.quantiles.at(np.array([0.01, 0.99]))]
+    inside = [summary.quantiles.share_up_to(limit) for limit in (low, high)]
+    usual = summary.quantiles.at(np.interp([0.01, 0.99], [0, 1], inside)).tolist()
     sides = [f"below {number(low)}"] * bool(rows and any(v < low for _, v in rows))
     sides += [f"above {number(high)}"] * any(v > high for _, v in rows)
     return Finding(
@@ -154,7 +186,7 @@ def _outliers(name: str, facts: Facts, summary: NumericSummary, evidence: dict[s
             "worst": [{"row": r, "value": v} for r, v in rows[:20]],
         },
         f"{name}: {rows_of(counts.tails, facts.rows)} far {' or '.join(sides)}, such as {listed(farthest)}; "
-        f"98 % of the values lie between {number(usual[0])} and {number(usual[1])}.",
+        f"98 % of the others lie between {number(usual[0])} and {number(usual[1])}.",
         "Look at these rows (--split sets them apart): mend what is wrong, clip or leave out what cannot be.",
         weight=min(1.0, counts.tails / facts.rows + 0.01),
     )
