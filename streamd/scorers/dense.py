@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Device = Literal["auto", "cpu", "cuda"]
 Activation = Literal["leaky_relu", "relu", "tanh", "sigmoid", "linear"]
 Layer = tuple[np.ndarray[tuple[int, int], np.dtype[np.float32]], np.ndarray[tuple[int], np.dtype[np.float32]]]
+Step = tuple["torch.Tensor", "torch.Tensor", Callable[["torch.Tensor"], object] | None]  # see `prepared`
 ROWS_MAX = 1 << 20  # of one pass: the memory that a batch takes has a bound
 SLOPE = 0.01  # of the leaky rectifier below zero: narrow layers of a plain one die
 
@@ -43,19 +44,33 @@ def usual_activations(layers: int) -> tuple[Activation, ...]:
     return (*rectified * (layers - 1), "linear")
 
 
-def activated(hidden: torch.Tensor, activation: Activation) -> torch.Tensor:
-    """In place where it can be: `hidden` is not to be used again."""
+def prepared(layers: Sequence[tuple[torch.Tensor, torch.Tensor]], activations: Sequence[Activation]) -> list[Step]:
+    """What `passed` goes through. Of each layer: weights (out, in), biases (out, 1)."""
     import torch
+    from torch.nn.functional import leaky_relu_
 
-    match activation:
-        case "leaky_relu":
-            return torch.nn.functional.leaky_relu(hidden, SLOPE, inplace=True)
-        case "relu":
-            return torch.relu_(hidden)
-        case "tanh":
-            return torch.tanh_(hidden)
-        case "sigmoid":
-            return torch.sigmoid_(hidden)
+    in_place: dict[Activation, Callable[[torch.Tensor], object] | None] = {
+        "leaky_relu": lambda hidden: leaky_relu_(hidden, SLOPE),
+        "relu": torch.relu_,
+        "tanh": torch.tanh_,
+        "sigmoid": torch.sigmoid_,
+        "linear": None,
+    }
+    return [
+        (weights, biases, in_place[activation])
+        for (weights, biases), activation in zip(layers, activations, strict=True)
+    ]
+
+
+def passed(steps: Sequence[Step], inputs: torch.Tensor) -> torch.Tensor:
+    """The network's output for (inputs, rows)."""
+    from torch import addmm
+
+    hidden = inputs
+    for weights, biases, activate in steps:
+        hidden = addmm(biases, weights, hidden)
+        if activate is not None:
+            activate(hidden)
     return hidden
 
 
@@ -64,13 +79,8 @@ def reconstruct(
     inputs: torch.Tensor,
     activations: Sequence[Activation] | None = None,
 ) -> torch.Tensor:
-    """The network's output for (inputs, rows). Of each layer: weights (out, in), biases (out, 1)."""
-    import torch
-
-    hidden = inputs
-    for (weights, biases), activation in zip(layers, activations or usual_activations(len(layers)), strict=True):
-        hidden = activated(torch.addmm(biases, weights, hidden), activation)
-    return hidden
+    """The network's output for (inputs, rows), once. Of each layer: weights (out, in), biases (out, 1)."""
+    return passed(prepared(layers, activations or usual_activations(len(layers))), inputs)
 
 
 class DenseAutoencoder:
@@ -106,7 +116,7 @@ class DenseAutoencoder:
             for matrix, biases in layers
         ]
         # Not a method: the ferry holds on to what it has captured, and would keep all of this alive.
-        self._outputs = partial(reconstruct, there, activations=activations or usual_activations(len(layers)))
+        self._outputs = partial(passed, prepared(there, activations or usual_activations(len(layers))))
         self._weights = np.ones(len(layers[-1][1]), dtype=np.float32) if weights is None else weights
 
     @property

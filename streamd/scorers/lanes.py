@@ -16,6 +16,7 @@ Key = tuple[Forward, int, tuple[int, ...]]  # what is asked, in which slot, abou
 
 FILLED_ROWS_MAX = 4096  # up to here a GPU mostly waits for launches, and does twice the rows in the same time
 PLAIN_RUNS = 3  # before a graph is made: they are its warm-up, and what comes but once is worth none
+SHAPES_MAX = 256  # whose runs are counted
 GRAPHS_MAX = 32  # of one lane: every power of two up to 4096 in two slots, and then some
 GRAPH_FLOATS_MAX = 1 << 22  # of one part: a graph keeps the memory of its pass
 
@@ -138,6 +139,8 @@ class CudaLane:
         worth = self._capturing and np.prod(shape) <= GRAPH_FLOATS_MAX and len(self._graphs) < GRAPHS_MAX
         if not worth or key in self._graphs:
             return
+        if len(self._runs) >= SHAPES_MAX:
+            self._runs.clear()  # most of them never came again
         self._runs[key] = self._runs.get(key, 0) + 1
         if self._runs[key] != PLAIN_RUNS:
             return

@@ -8,7 +8,7 @@ import torch
 from pretended_cuda import PretendedCuda
 
 from streamd.scorers.ferry import Ferry
-from streamd.scorers.lanes import GRAPHS_MAX, PLAIN_RUNS, CudaLane, Part, ProcessorLane
+from streamd.scorers.lanes import GRAPHS_MAX, PLAIN_RUNS, SHAPES_MAX, CudaLane, Part, ProcessorLane
 
 CPU = torch.device("cpu")
 WEIGHTS = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32))
@@ -225,3 +225,12 @@ def test_on_the_processor_sums_are_made_by_one_thread_whoever_asks() -> None:
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_sizes_that_never_come_again_are_not_remembered_for_ever() -> None:
+    cuda = PretendedCuda()
+    lane = CudaLane(CPU, cuda)
+    with cuda:
+        for rows in range(2, SHAPES_MAX + 12):
+            lane.go(forward, parts(1, rows))
+    assert len(lane._runs) <= SHAPES_MAX
