@@ -18,7 +18,7 @@ CORE_FOLDERS = ("detectors", "rules", "scorers", "codec")
 LINES_MAX = 400
 LARGER = {  # module -> the lines that it has, and may not exceed
     "engine.py": 437,
-    "model.py": 405,
+    "model.py": 404,
     "observe/board.py": 418,
     "observe/families.py": 418,
     "transport/kafka_consumer.py": 415,
